@@ -1,0 +1,53 @@
+"""What a user can cause, said in one sentence with the remedy.
+
+Every error of this package that a user can bring about derives from `ReducedDynamicsError`
+and carries the exit code that the command line returns for it.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class ReducedDynamicsError(Exception):
+    """Base of this package's errors; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class InputError(ReducedDynamicsError, ValueError):
+    """Something asked for does not exist, is out of range or contradicts itself (exit 2)."""
+
+    exit_code = 2
+
+
+class IntegrationError(ReducedDynamicsError, RuntimeError):
+    """An integration failed or got stuck (exit 3). `trajectory` holds what was done so far.
+
+    Attributes
+    ----------
+    trajectory : Trajectory or None
+        Everything computed before the failure.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message, trajectory=None):
+        super().__init__(message)
+        self.trajectory = trajectory
+
+
+class CacheWarning(UserWarning):
+    """The cache of compiled systems could not be used as it should; results are unaffected."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """The error for an unknown name, answered with the nearest known one.
+
+    >>> str(unknown("parameter", "Nn", ["N", "query"]))
+    "unknown parameter 'Nn'; did you mean 'N'? (known: N, query)"
+    """
+    known = list(known)
+    lowered = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.3)
+    hint = f"; did you mean '{lowered[close[0]]}'?" if close else ""
+    return InputError(f"unknown {kind} '{name}'{hint} (known: {', '.join(known)})")
