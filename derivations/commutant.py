@@ -171,22 +171,22 @@ def intertwiners(pairs, D: int, transpose: int = 0) -> tuple[Matrix, ...]:
     """
     equations = set()
 
-    def add(terms):
+    def vanishes(terms):
         row = defaultdict(int)
-        for index, value in terms:
-            row[index] += value
-        equations.add(frozenset((index, value) for index, value in row.items() if value))
+        for (i, j), value in terms:
+            row[i * D + j] += value
+        equations.add(frozenset((n, QQ.from_sympy(value)) for n, value in row.items() if value))
 
     for a, b in pairs:
         left, right = a.todok(), b.todok()
         for i, k in product(range(D), repeat=2):
-            ax = [(j * D + k, left[i, j]) for j in range(D) if (i, j) in left]
-            add(ax + [(i * D + j, -right[j, k]) for j in range(D) if (j, k) in right])
+            ax = [((j, k), left[i, j]) for j in range(D) if (i, j) in left]
+            vanishes(ax + [((i, j), -right[j, k]) for j in range(D) if (j, k) in right])
     if transpose:
         for i, j in product(range(D), repeat=2):
-            add([(i * D + j, Rational(1)), (j * D + i, Rational(-transpose))])
-    rows = {n: {j: QQ.from_sympy(v) for j, v in row} for n, row in enumerate(equations)}
-    system = DomainMatrix.from_dod({n: r for n, r in rows.items() if r}, (len(rows), D * D), QQ)
+            vanishes([((i, j), Rational(1)), ((j, i), Rational(-transpose))])
+    rows = dict(enumerate(map(dict, equations - {frozenset()})))
+    system = DomainMatrix.from_dod(rows, (len(rows), D * D), QQ)
     return tuple(Matrix(D, D, row) for row in system.to_sparse().nullspace().to_Matrix().tolist())
 
 
@@ -200,7 +200,8 @@ class Symmetry(NamedTuple):
 @cache
 def symmetry(space: FeatureSpace, D: int) -> Symmetry:
     """Lie algebra and reflections of the orthogonal maps that commute with the structure maps."""
-    maps = [(m, m) for s in space.maps(D).values() for m in (s, s.T)]
+    # Commuting with Sᵀ needs no equation: it is the transpose of commuting with S.
+    maps = [(s, s) for s in space.maps(D).values()]
     return Symmetry(intertwiners(maps, D, transpose=-1), intertwiners(maps, D, transpose=1))
 
 
@@ -266,10 +267,9 @@ def invariant_maps(
     D = D or 3 * lcm(row.period, column.period)
     solutions = intertwiners(actions(row, column, D), D)
     words = _words(row, D) if row == column else ()
-    for x in solutions:
-        rest = sum((-_dot(x, b) / _dot(b, b) * b for _, b in words), x)
-        if not rest.is_zero_matrix or len(words) != len(solutions):
-            raise ArithmeticError(f"words do not span the maps from {column.name} to {row.name}")
+    rests = (sum((-_dot(x, b) / _dot(b, b) * b for _, b in words), x) for x in solutions)
+    if len(words) != len(solutions) or not all(rest.is_zero_matrix for rest in rests):
+        raise ArithmeticError(f"words do not span the maps from {column.name} to {row.name}")
     return tuple(word for word, _ in words)
 
 

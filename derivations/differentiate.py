@@ -167,13 +167,14 @@ def gradient(program: Program, output: str = "loss") -> Program:
     outputs = dict(program.outputs)
     for c in program.coordinates:
         outputs[f"d_{c}"] = adjoints.take_scalar(c)
-    return prune(
-        replace(program, stages=program.stages + tuple(adjoints.stages), outputs=outputs)
-    )
+    return prune(replace(program, stages=program.stages + tuple(adjoints.stages), outputs=outputs))
 
 
 def tangent(
-    program: Program, directions: Mapping[sp.Symbol, sp.Expr], outputs: Mapping[str, str]
+    program: Program,
+    directions: Mapping[sp.Symbol, sp.Expr],
+    outputs: Mapping[str, str],
+    prefix: str = "dot",
 ) -> Program:
     """The program that also computes directional derivatives of outputs.
 
@@ -183,6 +184,8 @@ def tangent(
         The direction's component along each coordinate (symbols, or 0 and 1).
     outputs : mapping of str to str
         Which outputs to differentiate and what to call the derivatives.
+    prefix : str
+        Of the names of the new stages.
     """
     dot: dict[sp.Symbol, dict[str | None, sp.Expr]] = {
         c: {None: e} for c, e in directions.items() if e != 0
@@ -202,14 +205,14 @@ def tangent(
     def define(name: sp.Symbol, by_region: dict[str, sp.Expr]) -> None:
         by_region = {r: e for r, e in by_region.items() if e != 0}
         if by_region:
-            stages.append(Pair(_symbol("dot", name), by_region))
-            dot.setdefault(name, {}).update(dict.fromkeys(by_region, _symbol("dot", name)))
+            stages.append(Pair(_symbol(prefix, name), by_region))
+            dot.setdefault(name, {}).update(dict.fromkeys(by_region, _symbol(prefix, name)))
 
     def define_scalar(name: sp.Symbol, expr: sp.Expr) -> None:
         if expr != 0:
             if not expr.is_Atom:
-                stages.append(Scalar(_symbol("dot", name), expr))
-                expr = _symbol("dot", name)
+                stages.append(Scalar(_symbol(prefix, name), expr))
+                expr = _symbol(prefix, name)
             dot[name] = {None: expr}
 
     for stage in program.stages:
@@ -222,15 +225,15 @@ def tangent(
             case Sum(name, exprs):
                 by_region = {r: e for r, e in ((r, d(r, e)) for r, e in exprs.items()) if e != 0}
                 if by_region:
-                    stages.append(Sum(_symbol("dot", name), by_region))
-                    dot[name] = {None: _symbol("dot", name)}
+                    stages.append(Sum(_symbol(prefix, name), by_region))
+                    dot[name] = {None: _symbol(prefix, name)}
             case Scan(name, exprs, suffix):
                 by_region = {r: e for r, e in ((r, d(r, e)) for r, e in exprs.items()) if e != 0}
                 if by_region:
-                    stages.append(Scan(_symbol("dot", name), by_region, suffix))
+                    stages.append(Scan(_symbol(prefix, name), by_region, suffix))
                     # A scan is defined at every pair, also where it adds nothing up.
                     every = [r.name for r in program.regions]
-                    dot[name] = dict.fromkeys(every, _symbol("dot", name))
+                    dot[name] = dict.fromkeys(every, _symbol(prefix, name))
             case RowSoftmax(rows):
                 rates: dict[sp.Symbol, dict[str, sp.Expr]] = defaultdict(dict)
                 for region, weights in rows.items():
@@ -244,18 +247,16 @@ def tangent(
                 ds = {w: d(None, w.score) for w in classes}
                 mean = _mean(ds)
                 dp = {(r, w): d(r, w.score) for r, ws in pairs.items() for w in ws}
-                by_region = {
-                    r: sp.Add(*(w.name * dp[r, w] for w in ws)) for r, ws in pairs.items()
-                }
+                by_region = {r: sp.Add(*(w.name * dp[r, w] for w in ws)) for r, ws in pairs.items()}
                 by_region = {r: e for r, e in by_region.items() if e != 0}
                 label = (classes[0] if classes else next(iter(pairs.values()))[0]).name
                 if by_region:
-                    part = _symbol("dotpairmean", label)
+                    part = _symbol(f"{prefix}pairmean", label)
                     stages.append(Sum(part, by_region))
                     mean += part
                 if mean != 0 and not mean.is_Atom:
-                    stages.append(Scalar(_symbol("dotmean", label), mean))
-                    mean = _symbol("dotmean", label)
+                    stages.append(Scalar(_symbol(f"{prefix}mean", label), mean))
+                    mean = _symbol(f"{prefix}mean", label)
                 for w in classes:
                     define_scalar(w.name, w.name * (ds[w] - mean))
                 rates = defaultdict(dict)
@@ -269,3 +270,15 @@ def tangent(
 
 def _mean(ds: Mapping[Weight, sp.Expr]) -> sp.Expr:
     return sp.Add(*(w.multiplicity * w.name * e for w, e in ds.items()))
+
+
+def hessian(program: Program, output: str = "loss") -> Program:
+    """The program of all second derivatives, as outputs ``d_<coordinate>_<coordinate>``."""
+    result = first = gradient(program, output)
+    for k, c in enumerate(program.coordinates):
+        names = {f"d_{b}": f"d_{c}_{b}" for b in program.coordinates}
+        along = tangent(first, {c: sp.S.One}, names, prefix=f"dot{k}")
+        new = [s for s in along.stages if s not in first.stages]
+        second = {name: along.outputs[name] for name in names.values()}
+        result = replace(result, stages=result.stages + tuple(new), outputs=result.outputs | second)
+    return prune(result)

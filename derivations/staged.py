@@ -359,7 +359,7 @@ def collapse(program: Program) -> Program:
                 out.append(Softmax(named, rest))
 
     outputs = {k: sp.expand(e.xreplace(scalars)) for k, e in program.outputs.items()}
-    return replace(program, stages=tuple(_alive(out, outputs)), outputs=outputs)
+    return prune(replace(program, stages=tuple(out), outputs=outputs))
 
 
 def _suffixed(name: sp.Symbol, region: str) -> sp.Symbol:
@@ -381,21 +381,43 @@ def merge(classes: Iterable[Weight]) -> tuple[tuple[Weight, ...], dict[sp.Symbol
     return tuple(by_score.values()), names
 
 
-def _alive(stages: list[Stage], outputs: Mapping[str, sp.Expr]) -> list[Stage]:
-    """Only the stages that an output needs."""
-    needed = set().union(*(e.free_symbols for e in outputs.values()))
+def _alive(
+    stages: list[Stage], outputs: Mapping[str, sp.Expr], pairs: frozenset[sp.Symbol]
+) -> list[Stage]:
+    """Only the stages, and only in the regions, that an output needs."""
+    # A scalar is needed as (symbol, None), a per-pair value as (symbol, region).
+    needed: set[tuple[sp.Symbol, str | None]] = set()
+
+    def need(region, *exprs):
+        for e in exprs:
+            needed.update((s, region if s in pairs else None) for s in e.free_symbols)
+
+    def wanted(names, by_region):
+        return {r: v for r, v in by_region.items() if any((s, r) in needed for s in names)}
+
+    need(None, *outputs.values())
     alive = []
     for stage in reversed(stages):
-        if needed & set(defined(stage)):
+        names = defined(stage)
+        match stage:
+            case Pair():
+                stage = replace(stage, exprs=wanted(names, stage.exprs))
+                keep = bool(stage.exprs)
+            case RowSoftmax(rows):
+                stage = RowSoftmax(wanted(names, rows))
+                keep = bool(stage.rows)
+            case _:
+                keep = any(s in names for s, _ in needed)
+        if keep:
             alive.append(stage)
-            for e in expressions(stage):
-                needed |= e.free_symbols
+            map_expressions(stage, lambda region, e: need(region, e) or e)
     return alive[::-1]
 
 
 def prune(program: Program) -> Program:
     """The program without the stages that no output needs."""
-    return replace(program, stages=tuple(_alive(list(program.stages), program.outputs)))
+    stages = _alive(list(program.stages), program.outputs, program.pair_symbols)
+    return replace(program, stages=tuple(stages))
 
 
 # ---------------------------------------------------------------- expansion
@@ -485,9 +507,7 @@ def unroll(program: Program, n: int, query: int) -> dict[sp.Symbol, sp.Expr | di
             case RowSoftmax(rows):
                 for r, ws in rows.items():
                     for p in ranges[r]:
-                        normalise(
-                            [(w.name, p, at(w.score, p), at(w.multiplicity, p)) for w in ws]
-                        )
+                        normalise([(w.name, p, at(w.score, p), at(w.multiplicity, p)) for w in ws])
     for name, expr in program.outputs.items():
         values[sp.Symbol(name)] = at(expr)
     return values

@@ -29,7 +29,7 @@ FORMAT_VERSION = 1
 
 _PLAIN = ("system", "source", "message", "loss_rise", "time_scale")
 _MAPPINGS = ("parameters", "solver", "invariants", "stats", "versions")
-_TEXTS = ("format", "system", "source", "message", "time_units")
+_NAMES = ("coordinate_names", "observable_names", "event_names")
 
 
 def save(trajectory: Trajectory, path) -> None:
@@ -75,9 +75,9 @@ def load(path) -> Trajectory:
         return _assemble(*reader(content))
     except _Unreadable as error:
         reason = str(error)
-    except Exception as error:
+    except Exception:
         # The libraries below raise nearly everything on bytes that are not what they expect.
-        reason = f"{type(error).__name__} while reading it"
+        reason = "it is damaged or of another kind"
     raise InputError(
         f"'{os.fspath(path)}' cannot be read as a trajectory ({reason}); "
         "make sure that the file is complete and was written by this program, or run it again"
@@ -114,10 +114,7 @@ def to_dataset(trajectory: Trajectory):
     import xarray
 
     header, arrays = _disassemble(trajectory)
-    names = _variable_names(header)
-    columns = np.column_stack([arrays["z"], arrays["observables"].T])
-    described = [(name, f"coordinate {name}") for name in trajectory.coordinates]
-    described += [(name, f"observable {name}") for name in trajectory.observables]
+    columns = np.vstack([arrays["z"].T, arrays["observables"]])
 
     def variable(dims, values, text, **attributes):
         return (dims, values, {"long_name": text, **attributes})
@@ -126,8 +123,10 @@ def to_dataset(trajectory: Trajectory):
         return variable(dims, values, text, units="1")
 
     data = {
-        names[kind, name]: number("t", columns[:, k], text)
-        for k, ((kind, name), (_, text)) in enumerate(zip(names, described, strict=True))
+        variable_name: number("t", column, f"{kind} {name}")
+        for ((kind, name), variable_name), column in zip(
+            _variable_names(header).items(), columns, strict=True
+        )
     }
     data["loss"] = number("t", arrays["loss"], "loss")
     data["crossing_name"] = variable(
@@ -264,7 +263,7 @@ def _recognise(header) -> None:
     kinds = {
         **dict.fromkeys(("system", "source", "message"), str),
         **dict.fromkeys(("loss_rise", "time_scale"), float | int),
-        **dict.fromkeys(("coordinate_names", "observable_names", "event_names"), list),
+        **dict.fromkeys(_NAMES, list),
         **dict.fromkeys(_MAPPINGS, dict),
     }
     for key, kind in kinds.items():
@@ -294,9 +293,9 @@ def _jsonable(value):
     )
 
 
-def _dumps(value, indent=None) -> str:
+def _dumps(value) -> str:
     """JSON that people can read: a lone surrogate is the only character that needs an escape."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -307,16 +306,34 @@ def _loads(text):
     return json.loads(text, object_hook=revive)
 
 
+def _layout(document: dict) -> str:
+    """JSON with one line for every entry, and for every item of an entry that is itself nested."""
+
+    def entry(value):
+        if isinstance(value, dict):
+            items = [f"{_dumps(k)}: {_dumps(v)}" for k, v in value.items()]
+        elif isinstance(value, list) and value and isinstance(value[0], dict | list):
+            items = [_dumps(v) for v in value]
+        else:
+            return _dumps(value)
+        left, right = "{}" if isinstance(value, dict) else "[]"
+        return f"{left}\n " + ",\n ".join(items) + f"\n{right}" if items else left + right
+
+    return "{\n" + ",\n".join(f"{_dumps(k)}: {entry(v)}" for k, v in document.items()) + "\n}\n"
+
+
 def _numbers(array: np.ndarray):
     """An array as nested lists for JSON."""
     return array.tolist() if np.isfinite(array).all() else _jsonable(array)
 
 
 def _crossing_records(trajectory: Trajectory) -> list[dict]:
-    return [
-        {"name": c.name, "t": c.t, "direction": c.direction, "state": list(c.state)}
-        for c in trajectory.crossings
-    ]
+    return _jsonable(
+        [
+            {"name": c.name, "t": c.t, "direction": c.direction, "state": c.state}
+            for c in trajectory.crossings
+        ]
+    )
 
 
 def _crossing_arrays(records: list[dict], d: int) -> tuple[list[str], dict[str, np.ndarray]]:
@@ -342,11 +359,11 @@ def _decode_nc(content: bytes):
     import xarray
 
     data = xarray.load_dataset(content, engine="netcdf4", decode_cf=False)
-    attributes = {k: v.item() if isinstance(v, np.generic) else v for k, v in data.attrs.items()}
+    texts = ("format", "system", "source", "message")
     header = {
-        k: v if k in _TEXTS or not isinstance(v, str) else _loads(v)
-        for k, v in attributes.items()
-        if k not in ("Conventions", "title", "written_by")
+        key: value if key in texts or not isinstance(value, str) else _loads(value)
+        for key in ("format", "format_version", *_PLAIN, *_MAPPINGS, *_NAMES)
+        if (value := _jsonable(data.attrs.get(key))) is not None
     }
     _recognise(header)
     names = _variable_names(header)
@@ -385,25 +402,25 @@ def _encode_npz(trajectory: Trajectory) -> bytes:
     header, arrays = _disassemble(trajectory)
     header["crossing_names"] = [c.name for c in trajectory.crossings]
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, metadata=np.array(_dumps(header, indent=1)), **arrays)
+    np.savez(buffer, allow_pickle=False, metadata=np.array(_layout(header)), **arrays)
     return buffer.getvalue()
 
 
 def _decode_npz(content: bytes):
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        if not isinstance(archive, np.lib.npyio.NpzFile) or "metadata" not in archive:
-            raise _Unreadable("it holds something else")
-        header = _loads(str(archive["metadata"]))
-        _recognise(header)
-        return header, header["crossing_names"], dict(archive)
+    archive = np.load(io.BytesIO(content), allow_pickle=False)
+    if not isinstance(archive, Mapping) or "metadata" not in archive:
+        raise _Unreadable("it holds something else")
+    header = _loads(str(archive["metadata"]))
+    _recognise(header)
+    return header, header["crossing_names"], dict(archive)
 
 
 def _encode_csv(trajectory: Trajectory) -> bytes:
     header, arrays = _disassemble(trajectory)
-    header["crossings"] = _jsonable(_crossing_records(trajectory))
+    header |= {"rows": len(trajectory), "crossings": _crossing_records(trajectory)}
     out = io.StringIO()
     out.write(f"# {FORMAT}; in Python: pandas.read_csv(..., comment='#')\n")
-    out.writelines(f"# {line}\n" for line in _dumps(header, indent=1).split("\n"))
+    out.writelines(f"# {line}\n" for line in _layout(header).rstrip().split("\n"))
     table = csv.writer(out, lineterminator="\n")
     table.writerow(["t", *trajectory.coordinates, "loss", *trajectory.observables])
     columns = [arrays["t"], arrays["z"], arrays["loss"], arrays["observables"].T]
@@ -419,57 +436,48 @@ def _decode_csv(content: bytes):
     header = _loads("\n".join(line[2:] for line in comments.split("\n")[1:]))
     _recognise(header)
     rows = list(csv.reader(io.StringIO(text[len(comments) :], newline="")))[1:]
-    columns = np.array(rows, dtype=float).T
+    if len(rows) != header["rows"] or not text.endswith("\n"):
+        raise _Unreadable("its last rows are missing")
     d = len(header["coordinate_names"])
-    names, crossings = _crossing_arrays(header["crossings"], d)
-    t, z, loss, observables = np.split(columns, [1, 1 + d, 2 + d])
-    return header, names, {"t": t[0], "z": z.T, "loss": loss[0], "observables": observables} | (
-        crossings
-    )
+    names, arrays = _crossing_arrays(header["crossings"], d)
+    t, z, loss, observables = np.split(np.array(rows, dtype=float).T, [1, 1 + d, 2 + d])
+    arrays |= {"t": t[0], "z": z.T, "loss": loss[0], "observables": observables}
+    return header, names, arrays
 
 
 def _encode_json(trajectory: Trajectory) -> bytes:
-    header, arrays = _disassemble(trajectory)
-    columns = {
-        "t": arrays["t"],
-        "loss": arrays["loss"],
-        "state": dict(zip(trajectory.coordinates, arrays["z"].T, strict=True)),
-        "observables": dict(zip(trajectory.observables, arrays["observables"], strict=True)),
+    document, arrays = _disassemble(trajectory)
+
+    def by_name(names, rows):
+        return dict(zip(names, map(_numbers, rows), strict=True))
+
+    document |= {
+        "crossings": _crossing_records(trajectory),
+        "t": _numbers(arrays["t"]),
+        "loss": _numbers(arrays["loss"]),
+        "state": by_name(trajectory.coordinates, arrays["z"].T),
+        "observables": by_name(trajectory.observables, arrays["observables"]),
     }
-    # The header is indented, each array gets a line of its own.
-    lines = [f'"{key}": {_dumps(value, indent=1)}' for key, value in header.items()]
-    lines.append(f'"crossings": {_one_a_line(_jsonable(_crossing_records(trajectory)))}')
-    for key, value in columns.items():
-        if isinstance(value, dict):
-            rows = (f"{_dumps(name)}: {_dumps(_numbers(row))}" for name, row in value.items())
-            lines.append(f'"{key}": {{\n' + ",\n".join(rows) + "\n}")
-        else:
-            lines.append(f'"{key}": {_dumps(_numbers(value))}')
     if "nodes" in arrays:
-        lines.append(f'"nodes": {_one_a_line(_numbers(arrays["nodes"]))}')
-    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
-
-
-def _one_a_line(items: list) -> str:
-    return "[\n" + ",\n".join(map(_dumps, items)) + "\n]"
+        document["nodes"] = _numbers(arrays["nodes"])
+    return _layout(document).encode()
 
 
 def _decode_json(content: bytes):
-    header = _loads(content.decode())
-    _recognise(header)
-    names, arrays = _crossing_arrays(header["crossings"], len(header["coordinate_names"]))
-    t = np.array(header["t"])
-    state = [header["state"][name] for name in header["coordinate_names"]]
-    observables = [header["observables"][name] for name in header["observable_names"]]
+    document = _loads(content.decode())
+    _recognise(document)
+    coordinates, observables = document["coordinate_names"], document["observable_names"]
+    names, arrays = _crossing_arrays(document["crossings"], len(coordinates))
+    t = np.array(document["t"])
     arrays |= {
         "t": t,
-        "z": _stack(state, len(t)).T,
-        "loss": np.array(header["loss"]),
-        "observables": _stack(observables, len(t)),
+        "loss": np.array(document["loss"]),
+        "z": _stack([document["state"][name] for name in coordinates], len(t)).T,
+        "observables": _stack([document["observables"][name] for name in observables], len(t)),
     }
-    if "nodes" in header:
-        arrays["nodes"] = np.array(header["nodes"]).reshape(-1, NODES, len(state))
-    return header, names, arrays
+    if "nodes" in document:
+        arrays["nodes"] = np.array(document["nodes"]).reshape(-1, NODES, len(coordinates))
+    return document, names, arrays
 
 
 class _Format(NamedTuple):

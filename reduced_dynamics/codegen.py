@@ -1,0 +1,720 @@
+"""From staged programs to a readable Python module compiled by numba.
+
+The module holds, for a derivation, the functions
+
+    values(z, par, out)         loss and observables
+    gradient(z, par, out)       the same, then ∂loss/∂z; returns the loss
+    flow(t, z, par)             −∂loss/∂z
+    jacobian(t, z, par)         −∂²loss/∂z²
+    value_table(zs, par)        `values` at many states
+    invariants(zs, par)         the first integrals at many states
+    descend(z, par, step, n, held)  n steps of gradient descent
+
+Parameters are an argument (``par``, float64), so a new value never recompiles. Loops over pairs are
+fused greedily: a stage joins the earliest loop in which everything it reads is known.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import sympy as sp
+from sympy.printing.pycode import PythonCodePrinter
+
+from derivations.derivation import Derivation
+from derivations.differentiate import gradient, hessian, tangent
+from derivations.staged import (
+    N,
+    Pair,
+    Program,
+    RowSoftmax,
+    Scalar,
+    Scan,
+    Softmax,
+    Stage,
+    Sum,
+    defined,
+    expressions,
+    i,
+)
+
+#: With at most this many coordinates the Hessian is one function; beyond, one that takes a
+#: direction, called for every coordinate, keeps the module (and its compilation) small.
+WHOLE_HESSIAN = 8
+
+
+class _Printer(PythonCodePrinter):
+    """Floating-point source: no integer arithmetic, small powers as products."""
+
+    def __init__(self):
+        super().__init__({"fully_qualified_modules": True, "precision": 17})
+
+    def _print_Integer(self, expr):
+        return f"{int(expr)}.0"
+
+    def _print_Rational(self, expr):
+        return f"({expr.p}.0 / {expr.q}.0)"
+
+    def _print_Pow(self, expr, rational=False):
+        base, power = expr.args
+        if power.is_Integer and abs(int(power)) <= 4 and base.is_Atom:
+            product = "*".join([self._print(base)] * abs(int(power)))
+            return f"(1.0/({product}))" if power < 0 else f"({product})"
+        if power == -1:
+            return f"(1.0/({self._print(base)}))"
+        return super()._print_Pow(expr, rational=rational)
+
+
+_print = _Printer().doprint
+
+
+def _integer(expr: sp.Expr) -> str:
+    """A loop bound in the integer names n_N, n_q."""
+    renamed = {s: sp.Symbol(f"n_{s}", integer=True) for s in expr.free_symbols}
+    return str(expr.xreplace(renamed))
+
+
+@dataclass
+class _Lines:
+    lines: list[str] = field(default_factory=list)
+    depth: int = 1
+
+    def add(self, text: str) -> None:
+        self.lines.append("    " * self.depth + text)
+
+
+@dataclass
+class _Loop:
+    """One pass over the pairs: its stages, and the direction that a scan in it needs."""
+
+    stages: list[Stage | _Max | _Exp] = field(default_factory=list)
+    backward: bool | None = None
+
+
+@dataclass(frozen=True)
+class _Max:
+    """Largest score of a softmax over pairs."""
+
+    softmax: Softmax
+    name: str
+
+
+@dataclass(frozen=True)
+class _Exp:
+    """exp(score − largest) of every pair, and their sum."""
+
+    softmax: Softmax
+    name: str
+
+
+class _Function:
+    """Lowers one program to the body of one function."""
+
+    def __init__(self, program: Program, outputs: Sequence[sp.Expr]):
+        self.program = program
+        self.pairs = program.pair_symbols
+        self.outputs = outputs
+        self.regions = {r.name: r for r in program.regions}
+        self.scalars: list[list[Stage]] = [[]]
+        self.loops: list[_Loop] = [_Loop()]
+        self.level: dict[sp.Symbol, int] = {}  # level from which a scalar is known
+        self.home: dict[sp.Symbol, int] = {}  # loop that computes a per-pair value
+        self.counter = 0
+        if program.regions:
+            used = self._looped_regions()
+            self.base = min(used, key=program.regions.index).first if used else sp.S.One
+            self.last = program.regions[-1].last
+        for stage in program.stages:
+            self._schedule(stage)
+
+    def _looped_regions(self):
+        """Regions with a loop: arrays span from the first of them to the last pair."""
+        names = set()
+        for stage in self.program.stages:
+            match stage:
+                case Softmax(_, pairs):
+                    names |= pairs.keys()
+                case RowSoftmax(rows):
+                    names |= rows.keys()
+                case Pair() | Sum() | Scan():
+                    names |= stage.exprs.keys()
+        return [r for r in self.program.regions if r.name in names]
+
+    @property
+    def at_i(self) -> str:
+        """The place of pair i in an array."""
+        return f"i - {self.base}" if self.base.is_Integer else f"i - ({_integer(self.base)})"
+
+    # ------------------------------------------------------------ scheduling
+
+    def _ready(self, exprs: Iterable[sp.Expr]) -> int:
+        """The first level at which everything that `exprs` read is known inside the loop."""
+        free = set().union(set(), *(e.free_symbols for e in exprs))
+        return max([self.level.get(s, self.home.get(s, 0)) for s in free], default=0)
+
+    def _grow(self, level: int) -> None:
+        while len(self.loops) <= level:
+            self.loops.append(_Loop())
+            self.scalars.append([])
+
+    def _in_loop(self, level: int, stage, backward: bool | None = None) -> int:
+        """Put a stage into the loop at `level` or the next one that runs the right way."""
+        self._grow(level)
+        while backward is not None and self.loops[level].backward not in (None, backward):
+            level += 1
+            self._grow(level)
+        if backward is not None:
+            self.loops[level].backward = backward
+        self.loops[level].stages.append(stage)
+        return level
+
+    def _schedule(self, stage: Stage) -> None:
+        level = self._ready(expressions(stage))
+        names = defined(stage)
+        match stage:
+            case Scalar() | Softmax() if not getattr(stage, "pairs", None):
+                self._grow(level)
+                self.scalars[level].append(stage)
+                self.level |= dict.fromkeys(names, level)
+            case Pair() | RowSoftmax():
+                level = self._in_loop(level, stage)
+                self.home |= dict.fromkeys(names, level)
+            case Sum():
+                level = self._in_loop(level, stage)
+                self.level |= dict.fromkeys(names, level + 1)
+                self._grow(level + 1)
+            case Scan(name, _, suffix):
+                self.home[name] = self._in_loop(level, stage, suffix)
+            case Softmax(classes, pairs):
+                tag = str(names[0])
+                level = self._in_loop(level, _Max(stage, tag))
+                level = self._in_loop(level + 1, _Exp(stage, tag))
+                level += 1
+                self._grow(level)
+                self.scalars[level].append(stage)
+                self.level |= dict.fromkeys((w.name for w in classes), level)
+                pair_names = [w.name for ws in pairs.values() for w in ws]
+                self.home |= dict.fromkeys(pair_names, level)
+
+    # ------------------------------------------------------------ emission
+
+    def fresh(self) -> sp.Symbol:
+        self.counter += 1
+        return sp.Symbol(f"x{self.counter}", real=True)
+
+    def body(self) -> list[str]:
+        self.out = _Lines()
+        self.stored = self._stored()
+        for name in sorted(self.stored):
+            self.out.add(f"{name} = np.empty(max({_integer(self.last - self.base + 1)}, 0))")
+        for level, (scalars, loop) in enumerate(zip(self.scalars, self.loops, strict=True)):
+            self._emit_scalars(scalars)
+            if loop.stages:
+                self._emit_loop(level, loop)
+        targets = [(f"out[{k}]", e) for k, e in enumerate(self.outputs)]
+        self._assign(self.out, targets)
+        return self.out.lines
+
+    def _stored(self) -> set[str]:
+        """Arrays for the per-pair values that a later loop reads."""
+        stored = set()
+        for level, loop in enumerate(self.loops):
+            for stage in loop.stages:
+                if isinstance(stage, _Max):
+                    continue
+                if isinstance(stage, _Exp):
+                    weights = [w for ws in stage.softmax.pairs.values() for w in ws]
+                    stored |= {f"exp_{w.name}_" for w in weights}
+                    exprs = [w.score for w in weights]
+                else:
+                    exprs = expressions(stage)
+                for s in set().union(set(), *(e.free_symbols for e in exprs)):
+                    if s in self.home and self.home[s] < level and not self._is_weight(s):
+                        stored.add(f"{s}_")
+        return stored
+
+    def _is_weight(self, symbol: sp.Symbol) -> bool:
+        """Whether it is a weight of a softmax over pairs (kept as its exponential)."""
+        return any(
+            isinstance(s, Softmax) and any(w.name == symbol for ws in s.pairs.values() for w in ws)
+            for s in self.program.stages
+        )
+
+    def _assign(
+        self, out: _Lines, targets: Sequence[tuple[str, sp.Expr]], known: Mapping = {}
+    ) -> None:
+        """Assignments in order, common subexpressions named just before their first use."""
+        replacements, reduced = sp.cse(
+            [e for _, e in targets], symbols=iter(self.fresh, None), order="none"
+        )
+        pending = dict(replacements)
+
+        def emit(expr):
+            for s in sorted(expr.free_symbols & pending.keys(), key=lambda s: int(str(s)[1:])):
+                definition = pending.pop(s, None)
+                if definition is not None:
+                    emit(definition)
+                    out.add(f"{s} = {_print(definition)}")
+
+        for (target, _), expr in zip(targets, reduced, strict=True):
+            emit(expr)
+            out.add(f"{target} = {_print(expr)}")
+
+    def _emit_scalars(self, stages: Sequence[Stage]) -> None:
+        batch: list[tuple[str, sp.Expr]] = []
+        for stage in stages:
+            match stage:
+                case Scalar(name, expr):
+                    batch.append((str(name), expr))
+                case Softmax(classes, pairs):
+                    self._assign(self.out, batch)
+                    batch = []
+                    if pairs:
+                        tag = defined(stage)[0]
+                        self.out.add(f"inv_{tag} = 1.0 / sum_{tag}")
+                        for w in classes:
+                            self.out.add(f"{w.name} = exp_{w.name} * inv_{tag}")
+                    else:
+                        self._emit_softmax(self.out, classes)
+        self._assign(self.out, batch)
+
+    def _emit_softmax(self, out: _Lines, classes) -> None:
+        """A softmax over few classes; a class of multiplicity 0 must not set the shift."""
+        shift, total = [], []
+        scores = [(f"s_{w.name}", w.score) for w in classes]
+        self._assign(out, scores)
+        for w in classes:
+            shift.append(self._guarded(f"s_{w.name}", w.multiplicity))
+        out.add(f"top = max({', '.join(shift)})" if len(shift) > 1 else f"top = {shift[0]}")
+        for w, s in zip(classes, shift, strict=True):
+            out.add(f"{w.name} = math.exp({s} - top)")
+            total.append(
+                f"{w.name}" if w.multiplicity == 1 else f"{w.name} * ({_print(w.multiplicity)})"
+            )
+        out.add(f"top = 1.0 / ({' + '.join(total)})")
+        for w in classes:
+            out.add(f"{w.name} *= top")
+
+    @staticmethod
+    def _guarded(score: str, multiplicity: sp.Expr) -> str:
+        if multiplicity.is_number or multiplicity.is_positive:
+            return score
+        return f"({score} if {_print(multiplicity)} > 0.0 else -math.inf)"
+
+    # ------------------------------------------------------------ loops
+
+    def _emit_loop(self, level: int, loop: _Loop) -> None:
+        out = self.out
+        backward = bool(loop.backward)
+        for stage in loop.stages:
+            match stage:
+                case _Max(softmax, tag):
+                    self._assign(out, [(f"score_{w.name}", w.score) for w in softmax.classes])
+                    start = [f"score_{w.name}" for w in softmax.classes]
+                    guard = [
+                        self._guarded(s, w.multiplicity)
+                        for s, w in zip(start, softmax.classes, strict=True)
+                    ]
+                    out.add(
+                        f"top_{tag} = max({', '.join([*guard, '-math.inf'])})"
+                        if guard
+                        else f"top_{tag} = -math.inf"
+                    )
+                case _Exp(softmax, tag):
+                    out.add(f"sum_{tag} = 0.0")
+                    for w in softmax.classes:
+                        score = self._guarded(f"score_{w.name}", w.multiplicity)
+                        out.add(f"exp_{w.name} = math.exp({score} - top_{tag})")
+                        out.add(f"sum_{tag} += exp_{w.name} * ({_print(w.multiplicity)})")
+                case Sum(name, _) | Scan(name, _, _):
+                    out.add(f"{self._accumulator(stage)} = 0.0")
+        names = list(self.regions)
+        for name in reversed(names) if backward else names:
+            self._emit_region(level, loop, name, backward)
+
+    @staticmethod
+    def _accumulator(stage) -> str:
+        return f"acc_{stage.name}" if isinstance(stage, Scan) else str(stage.name)
+
+    def _emit_region(self, level: int, loop: _Loop, name: str, backward: bool) -> None:
+        region = self.regions[name]
+        hoisted: dict[sp.Expr, sp.Symbol] = {}
+        inner = _Lines(depth=self.out.depth + 1)
+        before = _Lines(depth=self.out.depth)
+        batch: list[tuple[str, sp.Expr]] = []
+        loaded: set[sp.Symbol] = set()
+
+        def load(exprs):
+            """Read from arrays what earlier loops computed."""
+            for s in sorted(set().union(set(), *(e.free_symbols for e in exprs)), key=str):
+                if s in loaded or s not in self.home:
+                    continue
+                if self._is_weight(s):
+                    tag = self._tag(s)
+                    inner.add(f"{s} = exp_{s}_[{self.at_i}] * inv_{tag}")
+                    loaded.add(s)
+                elif self.home[s] < level:
+                    inner.add(f"{s} = {s}_[{self.at_i}]")
+                    loaded.add(s)
+
+        def flush():
+            load([e for _, e in batch])
+            self._assign(inner, batch)
+            for target, _ in batch:
+                if f"{target}_" in self.stored:
+                    inner.add(f"{target}_[{self.at_i}] = {target}")
+            batch.clear()
+
+        def pair_exprs(weights):
+            load([w.score for w in weights])
+            return [self._hoist(w.score, hoisted) for w in weights]
+
+        for stage in loop.stages:
+            match stage:
+                case Pair(symbol, exprs) if name in exprs:
+                    batch.append((str(symbol), self._hoist(exprs[name], hoisted)))
+                case Sum(symbol, exprs) if name in exprs:
+                    term = self.fresh()
+                    batch.append((str(term), self._hoist(exprs[name], hoisted)))
+                    batch.append((str(symbol), symbol + term))
+                case Scan(symbol, exprs, _):
+                    flush()
+                    inner.add(f"{symbol} = acc_{symbol}")
+                    loaded.add(symbol)
+                    if f"{symbol}_" in self.stored:
+                        inner.add(f"{symbol}_[{self.at_i}] = {symbol}")
+                    if name in exprs:
+                        flush()
+                        batch.append(
+                            (
+                                f"acc_{symbol}",
+                                sp.Symbol(f"acc_{symbol}") + self._hoist(exprs[name], hoisted),
+                            )
+                        )
+                        flush()
+                case RowSoftmax(rows) if name in rows:
+                    flush()
+                    self._emit_row(inner, before, rows[name], hoisted)
+                    for w in rows[name]:
+                        if f"{w.name}_" in self.stored:
+                            inner.add(f"{w.name}_[{self.at_i}] = {w.name}")
+                case _Max(softmax, tag) if name in softmax.pairs:
+                    flush()
+                    for w, e in zip(
+                        softmax.pairs[name], pair_exprs(softmax.pairs[name]), strict=True
+                    ):
+                        if not (e.free_symbols & self.pairs):
+                            before.add(f"top_{tag} = max(top_{tag}, {_print(e)})")
+                        else:
+                            inner.add(f"top_{tag} = max(top_{tag}, {_print(e)})")
+                case _Exp(softmax, tag) if name in softmax.pairs:
+                    flush()
+                    weights = softmax.pairs[name]
+                    for w, e in zip(weights, pair_exprs(weights), strict=True):
+                        inner.add(f"exp_{w.name} = math.exp({_print(e)} - top_{tag})")
+                        inner.add(f"sum_{tag} += exp_{w.name}")
+                        inner.add(f"exp_{w.name}_[{self.at_i}] = exp_{w.name}")
+        flush()
+        if not inner.lines:
+            return
+        self.out.add(f"# pairs {name}: {region.first} .. {region.last}")
+        for expr, symbol in hoisted.items():
+            self.out.add(f"{symbol} = {_print(expr)}")
+        first, last = _integer(region.first), _integer(region.last)
+        bounds = f"{last}, {first} - 1, -1" if backward else f"{first}, {last} + 1"
+        reads_index = any("x_i" in line for line in inner.lines)
+        if before.lines:
+            self.out.add(f"if {last} >= {first}:")
+            self.out.lines += ["    " + line for line in before.lines]
+        self.out.add(f"for i in range({bounds}):")
+        if reads_index:
+            self.out.add("    x_i = float(i)")
+        self.out.lines += inner.lines
+
+    def _emit_row(self, inner: _Lines, before: _Lines, weights, hoisted) -> None:
+        """A pair's own softmax. Where no score depends on the pair, exponentials leave the loop."""
+        if any(w.score.free_symbols & self.pairs for w in weights):
+            renamed = [
+                type(w)(w.name, self._hoist(w.score, hoisted), self._index(w.multiplicity))
+                for w in weights
+            ]
+            self._emit_softmax(inner, renamed)
+            return
+        top = self.fresh()
+        hoisted[sp.Max(*(w.score for w in weights), evaluate=False)] = top
+        total = []
+        for w in weights:
+            term = self.fresh()
+            hoisted[sp.exp(w.score - top, evaluate=False)] = term
+            inner.add(f"{w.name} = {term}")
+            factor = self._index(w.multiplicity)
+            total.append(str(term) if factor == 1 else f"{term} * ({_print(factor)})")
+        inverse = self.fresh()
+        inner.add(f"{inverse} = 1.0 / ({' + '.join(total)})")
+        for w in weights:
+            inner.add(f"{w.name} *= {inverse}")
+
+    def _tag(self, symbol: sp.Symbol) -> sp.Symbol:
+        return next(
+            defined(s)[0]
+            for s in self.program.stages
+            if isinstance(s, Softmax) and symbol in defined(s)
+        )
+
+    @staticmethod
+    def _index(expr: sp.Expr) -> sp.Expr:
+        return expr.xreplace({i: sp.Symbol("x_i", real=True)})
+
+    def _hoist(self, expr: sp.Expr, hoisted: dict[sp.Expr, sp.Symbol]) -> sp.Expr:
+        """The expression with every maximal part that is the same for all pairs named outside."""
+        varying = self.pairs | {i}
+
+        def visit(e):
+            if not (e.free_symbols & varying):
+                if e.is_Atom or (e.is_Mul and len(e.args) == 2 and e.args[0] == -1):
+                    return e
+                return hoisted.setdefault(e, None) or name(e)
+            if e.is_Add or e.is_Mul:
+                fixed = [a for a in e.args if not (a.free_symbols & varying)]
+                moving = [visit(a) for a in e.args if a.free_symbols & varying]
+                if len(fixed) > 1 or (fixed and not fixed[0].is_Atom):
+                    fixed = [visit(e.func(*fixed))]
+                return e.func(*fixed, *moving)
+            if e.args:
+                return e.func(*(visit(a) for a in e.args))
+            return e
+
+        def name(e):
+            hoisted[e] = self.fresh()
+            return hoisted[e]
+
+        return self._index(visit(expr))
+
+
+# ---------------------------------------------------------------- modules
+
+
+def _function(
+    name: str,
+    program: Program,
+    outputs: Sequence[sp.Expr],
+    parameters: Sequence[sp.Symbol],
+    direction: Sequence[sp.Symbol] = (),
+) -> str:
+    lowered = _Function(program, outputs)
+    body = "\n".join(lowered.body())
+    arguments = "z, v, par, out" if direction else "z, par, out"
+    lines = [f"@njit(cache=True, nogil=True, error_model='numpy')\ndef {name}({arguments}):"]
+    for k, symbol in enumerate(program.coordinates):
+        lines.append(f"    {symbol} = z[{k}]")
+    for k, symbol in enumerate(direction):
+        lines.append(f"    {symbol} = v[{k}]")
+    for k, symbol in enumerate(parameters):
+        lines.append(f"    {symbol} = par[{k}]")
+        if symbol.is_integer:
+            lines.append(f"    n_{symbol} = int(par[{k}])")
+    text = "\n".join(lines)
+    used = set(re.findall(r"[A-Za-z_]\w*", body))
+    text = "\n".join(
+        line for line in text.split("\n") if not line.startswith("    ") or line.split()[0] in used
+    )
+    return f"{text}\n{body}\n"
+
+
+_WRAPPERS = '''
+@njit(cache=True, nogil=True, error_model="numpy")
+def values(z, par, out):
+    """Loss and observables into `out`; returns the loss."""
+    {values}
+    return out[0]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def gradient(z, par, out):
+    """Loss, observables and ∂loss/∂z into `out`; returns the loss."""
+    {gradient}
+    return out[0]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def flow(t, z, par):
+    """dz/dt = −∂loss/∂z."""
+    out = np.empty({n_gradient})
+    gradient(z, par, out)
+    rate = np.empty({n})
+    for k in range({n}):
+        rate[k] = -out[{n_values} + k]
+    return rate
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def jacobian(t, z, par):
+    """∂(dz/dt)/∂z = −∂²loss/∂z²."""
+    matrix = np.zeros(({n}, {n}))
+    {hessian}
+    return matrix
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def value_table(zs, par):
+    """`values` at every row of `zs`."""
+    table = np.empty((zs.shape[0], {n_values}))
+    for k in range(zs.shape[0]):
+        values(zs[k], par, table[k])
+    return table
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def invariants(zs, par):
+    """The first integrals at every row of `zs`."""
+    table = np.empty((zs.shape[0], {n_invariants}))
+    for k in range(zs.shape[0]):
+        _invariants(zs[k], par, table[k])
+    return table
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def descend(z, par, step, n, held):
+    """`n` steps z ← z − step·∂loss/∂z of the coordinates not `held`: the n + 1 states."""
+    path = np.empty((n + 1, {n}))
+    path[0] = z
+    out = np.empty({n_gradient})
+    for k in range(n):
+        gradient(path[k], par, out)
+        for j in range({n}):
+            path[k + 1, j] = path[k, j] - (0.0 if held[j] else step * out[{n_values} + j])
+    return path
+'''
+
+
+def _dispatch(derivation: Derivation, call: str, count: int, target: str = "out") -> str:
+    """Statements that choose the variant, and average over the query where it is given as 0.
+
+    `call` is a statement with placeholders {k} (variant), {par} and {out}, filling `count` numbers.
+    """
+    names = list(map(str, derivation.parameters))
+
+    def choose(par: str, out: str) -> list[str]:
+        lines: list[str] = []
+        for k, (condition, _) in enumerate(derivation.variants):
+            statement = call.format(k=k, par=par, out=out)
+            if condition is None:
+                lines += ["else:", f"    {statement}"] if lines else [statement]
+            else:
+                places = {s: f"{par}[{j}]" for j, s in enumerate(names)}
+                lines += [f"if {condition.format(**places)}:", f"    {statement}"]
+        return lines
+
+    if derivation.average is None:
+        return "\n    ".join(choose("par", target))
+    k, over = names.index(str(derivation.average)), names.index(str(N))
+    lines = [
+        f"if par[{k}] > 0.0:",
+        *("    " + line for line in choose("par", target)),
+        "else:  # the mean over all queries",
+        "    single = par.copy()",
+        f"    part = np.empty({count})",
+        f"    {target}[:] = 0.0",
+        f"    for query in range(1, int(par[{over}]) + 1):",
+        f"        single[{k}] = query",
+        *("        " + line for line in choose("single", "part")),
+        f"        for j in range({count}):",
+        f"            {target}[j] += part[j] / par[{over}]",
+    ]
+    return "\n    ".join(lines)
+
+
+def module_source(derivation: Derivation) -> str:
+    """The source text of the compiled module of a derivation."""
+    parameters = derivation.parameters
+    coordinates = derivation.coordinates
+    n = len(coordinates)
+    observables = derivation.observables
+    n_values = 1 + len(observables)
+    functions = []
+    live = sorted(
+        {c for _, p in derivation.variants for c in p.used_coordinates()}, key=coordinates.index
+    )
+    for k, (_, program) in enumerate(derivation.variants):
+        value = [program.outputs["loss"], *(program.outputs[o] for o in observables)]
+        functions.append(_function(f"_values_{k}", program, value, parameters))
+        with_gradient = gradient(program)
+        slopes = [with_gradient.outputs[f"d_{c}"] for c in coordinates]
+        functions.append(_function(f"_gradient_{k}", with_gradient, value + slopes, parameters))
+        if n <= WHOLE_HESSIAN:
+            second = hessian(program)
+            entries = [second.outputs[f"d_{a}_{b}"] for a in coordinates for b in coordinates]
+            functions.append(_function(f"_hessian_{k}", second, entries, parameters))
+        else:
+            direction = {c: sp.Symbol(f"v_{c}", real=True) for c in coordinates}
+            along = tangent(
+                with_gradient,
+                {c: direction[c] for c in live},
+                {f"d_{c}": f"h_{c}" for c in coordinates},
+            )
+            entries = [along.outputs[f"h_{c}"] for c in coordinates]
+            functions.append(
+                _function(f"_hessian_{k}", along, entries, parameters, list(direction.values()))
+            )
+    invariant_program = Program(coordinates, parameters, (), (), dict(derivation.invariants))
+    functions.append(
+        _function(
+            "_invariants", invariant_program, list(derivation.invariants.values()), parameters
+        )
+    )
+    if not derivation.invariants:
+        functions[-1] += "    pass\n"
+    if n <= WHOLE_HESSIAN:
+        dispatch = _dispatch(derivation, "_hessian_{k}(z, {par}, {out})", n * n, "flat")
+        hessian_body = (
+            f"flat = np.empty({n * n})\n    {dispatch}\n    matrix -= flat.reshape({n}, {n})"
+        )
+    else:
+        indices = "".join(f"{coordinates.index(c)}, " for c in live).strip()
+        directional = _dispatch(derivation, "_hessian_{k}(z, v, {par}, {out})", n)
+        hessian_body = "\n    ".join(
+            [
+                f"v = np.zeros({n})",
+                f"out = np.empty({n})",
+                f"for c in ({indices}):  # the other coordinates never appear",
+                "    v[c] = 1.0",
+                *("    " + line for line in directional.split("\n    ")),
+                "    v[c] = 0.0",
+                f"    for k in range({n}):",
+                "        matrix[c, k] = -out[k]",
+            ]
+        )
+    doc = textwrap.dedent(
+        f'''\
+        """Compiled system {derivation.name}: generated from its derivation; do not edit.
+
+        State z:      {", ".join(map(str, coordinates))}
+        Parameters:   {", ".join(map(str, parameters)) or "none"}
+        Values:       loss{"".join(", " + o for o in observables)}
+        Invariants:   {", ".join(derivation.invariants) or "none"}
+        Time:         reduced training time, dz/dt = -d loss/d z
+
+        {derivation.summary}
+        """
+        '''
+    )
+    wrappers = _WRAPPERS.format(
+        values=_dispatch(derivation, "_values_{k}(z, {par}, {out})", n_values),
+        gradient=_dispatch(derivation, "_gradient_{k}(z, {par}, {out})", n_values + n),
+        hessian=hessian_body,
+        n=n,
+        n_values=n_values,
+        n_gradient=n_values + n,
+        n_invariants=len(derivation.invariants),
+    )
+    names = [
+        f"COORDINATES = {tuple(map(str, coordinates))!r}",
+        f"PARAMETERS = {tuple(map(str, parameters))!r}",
+        f"OBSERVABLES = {tuple(observables)!r}",
+        f"INVARIANTS = {tuple(derivation.invariants)!r}",
+    ]
+    head = "import math\n\nimport numpy as np\nfrom numba import njit\n"
+    return "\n".join([doc + head, *names, "", "", "\n\n".join(functions), wrappers])
