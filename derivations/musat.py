@@ -40,6 +40,14 @@ def recall_programs(self_attention: bool = False) -> tuple[Program, Program]:
     return model.program(query_first=True), model.program()
 
 
+def _difference_name(expr: sp.Expr) -> str:
+    """``beta9-beta3``: a linear first integral with its positive terms first."""
+    terms = sp.Add.make_args(expr)
+    plus = [str(t) for t in terms if not t.could_extract_minus_sign()]
+    minus = [str(-t) for t in terms if t.could_extract_minus_sign()]
+    return "".join(["+".join(plus), *(f"-{t}" for t in minus)])
+
+
 def derive_musat19(self_attention: bool = False) -> Derivation:
     """`musat19` with orthonormal inputs."""
     first, later = recall_programs(self_attention)
@@ -52,7 +60,7 @@ def derive_musat19(self_attention: bool = False) -> Derivation:
         parameters=(N, q),
         variants=(("{q} == 1.0", first), (None, later)),
         observables=("A", "w"),
-        invariants={str(e).replace(" ", ""): e for e in moving + still},
+        invariants={_difference_name(e): e for e in moving + still},
         average=q,
         summary="Disentangled transformer on item-label recall, orthonormal inputs, query on pair q"
         f" (0: the mean over q = 1..N), self_attention={self_attention}.",

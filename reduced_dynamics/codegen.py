@@ -710,11 +710,17 @@ def module_source(derivation: Derivation) -> str:
         n_gradient=n_values + n,
         n_invariants=len(derivation.invariants),
     )
+    involved = tuple(
+        tuple(str(c) for c in coordinates if c in e.free_symbols)
+        for e in derivation.invariants.values()
+    )
     names = [
         f"COORDINATES = {tuple(map(str, coordinates))!r}",
         f"PARAMETERS = {tuple(map(str, parameters))!r}",
         f"OBSERVABLES = {tuple(observables)!r}",
         f"INVARIANTS = {tuple(derivation.invariants)!r}",
+        "#: The coordinates that each invariant involves.",
+        f"INVARIANT_COORDINATES = {involved!r}",
     ]
     head = "import math\n\nimport numpy as np\nfrom numba import njit\n"
     return "\n".join([doc + head, *names, "", "", "\n\n".join(functions), wrappers])

@@ -143,7 +143,7 @@ def trajectories(draw):
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @settings(
-    max_examples=30,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
@@ -234,7 +234,9 @@ def test_undecodable_text_from_the_command_line_travels(trajectory, tmp_path):
 def test_damaged_and_foreign_files(trajectory, tmp_path, ending):
     path = tmp_path / f"a{ending}"
     save(trajectory, path)
-    whole = path.read_bytes().rstrip(b"\0")  # netCDF pads its files
+    whole = path.read_bytes()
+    if ending == ".nc":  # which is padded with zeros
+        whole = whole.rstrip(b"\0")
     cuts = [whole[: len(whole) * k // 7] for k in range(7)] + [whole[:-2], whole[:8]]
     foreign = [b"hello", b"\0" * 100, b"\xff\xfe", b"{}", b"[1]", b"[" * 10**5, b"# x\n1,2\n"]
     for content in cuts + foreign + [pickle.dumps(1)]:

@@ -1,0 +1,20 @@
+"""The systems that come with the package, by name."""
+
+from reduced_dynamics.errors import unknown
+from reduced_dynamics.system import ReducedSystem
+from reduced_dynamics.systems.musat import MUSAT3, MUSAT19
+
+SYSTEMS: dict[str, ReducedSystem] = {s.name: s for s in (MUSAT19, MUSAT3)}
+
+
+def get(name: str) -> ReducedSystem:
+    """A system by name.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name (with the nearest one).
+    """
+    if name not in SYSTEMS:
+        raise unknown("system", name, SYSTEMS)
+    return SYSTEMS[name]

@@ -23,6 +23,7 @@ from reduced_dynamics.transformers.loop import (
     DivergedError,
     Progress,
     TrainingInterrupted,
+    recorded_steps,
     run,
 )
 from reduced_dynamics.transformers.optimisers import optimiser
@@ -102,7 +103,7 @@ class TrainingConfig:
         for name in self.clamp:
             if name not in COORDINATES:
                 raise unknown("coordinate", name, COORDINATES)
-        self.recorded_steps()
+        recorded_steps(self.record, self.total_steps, self.time_step)
 
     @property
     def time_step(self) -> float:
@@ -112,22 +113,6 @@ class TrainingConfig:
     @property
     def total_steps(self) -> int:
         return self.steps if self.steps is not None else round(self.t_end / self.time_step)
-
-    def recorded_steps(self) -> frozenset[int]:
-        """The steps before which a row is recorded."""
-        last = self.total_steps
-        if isinstance(self.record, int):
-            if self.record < 1:
-                raise InputError(f"record at least one interval, not {self.record}")
-            chosen = np.linspace(0, last, self.record + 1)
-        else:
-            chosen = np.asarray(self.record, dtype=float) / self.time_step
-            if chosen.size and not (chosen.min() >= 0 and chosen.max() < last + 0.5):
-                raise InputError(
-                    f"recorded times must lie between 0 and {last * self.time_step:g}, the end "
-                    "of training"
-                )
-        return frozenset({0, last, *np.rint(chosen).astype(int).tolist()})
 
 
 def train(
@@ -160,7 +145,7 @@ def train(
     DivergedError
         If steps are too long; says when, and which would do.
     """
-    return run(_Disentangled(config), progress, checkpoint)
+    return run(_Disentangled(config), progress, checkpoint)[0]
 
 
 def minibatch(
@@ -197,7 +182,7 @@ class _Disentangled:
         self.config = config
         self.optimiser = optimiser(config.optimiser, config.learning_rate)
         self.steps = config.total_steps
-        self.record = config.recorded_steps()
+        self.record = recorded_steps(config.record, self.steps, config.time_step)
         self.sampling = 0.0
 
     def start(self):

@@ -1,0 +1,124 @@
+"""A system's compiled functions, from the cache or derived and compiled on the spot."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from reduced_dynamics import cache
+from reduced_dynamics.system import ReducedSystem
+
+_STATE = "float64[::1]"
+_TABLE = "float64[:, ::1]"
+
+#: The signature under which each generated function is compiled.
+SIGNATURES = {
+    "values": (_STATE, _STATE, _STATE),
+    "gradient": (_STATE, _STATE, _STATE),
+    "flow": ("float64", _STATE, _STATE),
+    "jacobian": ("float64", _STATE, _STATE),
+    "value_table": (_TABLE, _STATE),
+    "invariants": (_TABLE, _STATE),
+    "descend": (_STATE, _STATE, "float64", "int64", "boolean[::1]"),
+}
+
+
+class CompiledSystem:
+    """The compiled functions of a system with given structure.
+
+    Each attribute named in `SIGNATURES` is a numba function, compiled (or read from the cache) at
+    its first use; see `reduced_dynamics.codegen` for what they compute. Parameters are an
+    argument: one compiled system serves every value.
+
+    Attributes
+    ----------
+    source : str
+        Hash of the derivation.
+    observables : tuple of str
+        What `value_table` holds after the loss, by column.
+    invariant_coordinates : dict of str to tuple of str
+        What `invariants` holds, by column, and which coordinates each first integral involves.
+    """
+
+    def __init__(self, system: ReducedSystem, values: Mapping[str, Any]):
+        structure = "-".join(f"{k}={values[k]}" for k in system.structure)
+        self.source = cache.key(system.name, structure, system.key)
+        self._name = f"{system.name}-{self.source}"
+
+        def build() -> str:
+            from reduced_dynamics.codegen import module_source
+
+            return module_source(system.derive(values))
+
+        self._module = cache.load(self._name, build)
+        self.observables: tuple[str, ...] = self._module.OBSERVABLES
+        self.invariant_coordinates: dict[str, tuple[str, ...]] = dict(
+            zip(self._module.INVARIANTS, self._module.INVARIANT_COORDINATES, strict=True)
+        )
+
+    @property
+    def path(self) -> Path:
+        """The generated module, to be read."""
+        return Path(self._module.__file__)
+
+    def _function(self, name: str) -> types.FunctionType:
+        from numba.core.sigutils import normalize_signature
+
+        arguments, _ = normalize_signature(f"({', '.join(SIGNATURES[name])})")
+        function = getattr(self._module, name)
+        try:
+            function.compile(arguments)
+        except Exception:
+            # numba cannot read what lies in the cache, e.g. another numba wrote it: once more.
+            cache.discard_compiled(self.path.parent)
+            text = self.path.read_text().partition("\n")[2]
+            self._module = cache.execute(self._name, text, self.path)
+            function = getattr(self._module, name)
+            function.compile(arguments)
+        function.disable_compile()
+        if function.stats.cache_misses:
+            cache.seal(self.path.parent)
+        return function
+
+    @cached_property
+    def values(self):
+        return self._function("values")
+
+    @cached_property
+    def gradient(self):
+        return self._function("gradient")
+
+    @cached_property
+    def flow(self):
+        return self._function("flow")
+
+    @cached_property
+    def jacobian(self):
+        return self._function("jacobian")
+
+    @cached_property
+    def value_table(self):
+        return self._function("value_table")
+
+    @cached_property
+    def invariants(self):
+        return self._function("invariants")
+
+    @cached_property
+    def descend(self):
+        return self._function("descend")
+
+
+_COMPILED: dict[str, CompiledSystem] = {}
+
+
+def compile_system(system: ReducedSystem, values: Mapping[str, Any]) -> CompiledSystem:
+    """The compiled functions for these parameter values, shared within the process."""
+    structure = ",".join(f"{k}={values[k]}" for k in system.structure)
+    key = f"{system.name}\0{structure}\0{system.key}\0{cache.directory()}"
+    if key not in _COMPILED:
+        _COMPILED[key] = CompiledSystem(system, values)
+    return _COMPILED[key]

@@ -1,0 +1,78 @@
+"""Locating every crossing of a level inside one step of an integration.
+
+Inside a step the watched quantity is interpolated at Chebyshev–Lobatto nodes. Where the
+coefficients prove that the interpolant keeps its sign the step is done; otherwise every root of the
+interpolant in the step is found, so that a pair of crossings within one step is not missed, and
+each is polished on the solver's own dense output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+from numpy.polynomial import chebyshev
+from scipy.optimize import brentq
+
+from reduced_dynamics.trajectory import lobatto
+
+
+@cache
+def _to_coefficients(n: int) -> np.ndarray:
+    """Matrix from values at the n Lobatto points (ascending) to Chebyshev coefficients."""
+    x = 2.0 * lobatto(n) - 1.0
+    return np.linalg.inv(chebyshev.chebvander(x, n - 1))
+
+
+def may_cross(values: np.ndarray) -> np.ndarray:
+    """Which columns of `values` (nodes, events) may have a root within the step.
+
+    The constant Chebyshev coefficient outweighing all others together proves there is none.
+    """
+    coefficients = _to_coefficients(len(values)) @ values
+    margin = np.abs(coefficients[0]) - np.abs(coefficients[1:]).sum(axis=0)
+    return ~(margin > 0.0)
+
+
+def roots(values: np.ndarray, function: Callable[[float], float]) -> list[tuple[float, int]]:
+    """All sign changes within one step.
+
+    Parameters
+    ----------
+    values : ndarray, shape (nodes,)
+        The watched quantity minus its level at the Lobatto points of the step.
+    function : callable
+        The same quantity at any relative position in [0, 1].
+
+    Returns
+    -------
+    list of (position, direction)
+        Relative positions in ascending order, with +1 for rising and −1 for falling. A quantity
+        that is 0 at the start of the step has crossed in the step before.
+    """
+    n = len(values)
+    nodes = lobatto(n)
+    coefficients = _to_coefficients(n) @ values
+    scale = np.abs(coefficients).max()
+    kept = np.nonzero(np.abs(coefficients) > 1e-14 * scale)[0] if scale > 0 else []
+    marks = list(nodes)
+    if len(kept) and kept[-1] > 0:
+        found = chebyshev.chebroots(coefficients[: kept[-1] + 1])
+        real = 0.5 + 0.5 * found[np.abs(found.imag) < 1e-6].real
+        inside = np.sort(real[(real > 0.0) & (real < 1.0)])
+        # Between two neighbouring roots of the interpolant lies a point of definite sign.
+        marks += list(0.5 * (inside[1:] + inside[:-1]))
+    marks = np.unique(marks)
+    known = dict(zip(nodes, values, strict=True))
+    signs = [(x, known[x] if x in known else function(x)) for x in marks]
+    result = []
+    previous, g_previous = signs[0]
+    for x, g in signs[1:]:
+        if g_previous != 0.0 and (g == 0.0 or (g > 0.0) != (g_previous > 0.0)):
+            direction = -1 if g_previous > 0.0 else 1
+            where = x if g == 0.0 else brentq(function, previous, x, xtol=1e-15, rtol=1e-14)
+            result.append((float(where), direction))
+        if g != 0.0 or x == signs[-1][0]:
+            previous, g_previous = x, g
+    return result

@@ -1,0 +1,506 @@
+"""One trajectory: a system, its parameters, a method, a horizon.
+
+The flow is stiff once the head has formed, so the methods are implicit ones with strict defaults;
+loose tolerances would move emergence times without any warning.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from reduced_dynamics._version import __version__
+from reduced_dynamics.compiled import CompiledSystem, compile_system
+from reduced_dynamics.errors import InputError, IntegrationError, unknown
+from reduced_dynamics.events import may_cross, roots
+from reduced_dynamics.expressions import evaluate
+from reduced_dynamics.system import Event, ReducedSystem
+from reduced_dynamics.trajectory import NODES, Crossing, Trajectory, lobatto
+
+METHODS = ("LSODA", "Radau", "BDF")
+DYNAMICS = ("flow", "gd")
+RTOL, ATOL, THRESHOLD = 1e-9, 1e-12, 0.5
+
+#: A step count no healthy run comes near; beyond it a run is stuck.
+MAX_STEPS = 200_000
+#: An automatic horizon ends when the loss fell by less than this part of its start over the
+#: second half of the run.
+SETTLED = 0.01
+#: Discrete dynamics keep at most about this many recorded states.
+RECORDED = 5_000
+#: Discrete steps per call into compiled code.
+CHUNK = 4_096
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user interrupted; `trajectory` holds what was done so far."""
+
+    def __init__(self, trajectory: Trajectory):
+        super().__init__("interrupted")
+        self.trajectory = trajectory
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a running integration reports: time reached, horizon, steps, loss, seconds."""
+
+    t: float
+    t_end: float
+    steps: int
+    loss: float
+    wall_s: float
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to integrate; see `integrate` for the meaning of every field."""
+
+    t_end: str | float = "auto"
+    method: str = "LSODA"
+    rtol: float = RTOL
+    atol: float = ATOL
+    threshold: float = THRESHOLD
+    clamp: Mapping[str, float] = field(default_factory=dict)
+    start: Mapping[str, float] = field(default_factory=dict)
+    dynamics: str = "flow"
+    step: float | None = None
+    at: Sequence[float] = ()
+
+    def __post_init__(self):
+        if self.method not in METHODS:
+            raise unknown("method", self.method, METHODS)
+        if self.dynamics not in DYNAMICS:
+            raise unknown("dynamics", self.dynamics, DYNAMICS)
+        for name, low, high in (("rtol", 1e-13, 0.1), ("atol", 0.0, math.inf)):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and low <= value <= high and value < math.inf):
+                raise InputError(f"{name} = {value} must be a number in {low:g} .. {high:g}")
+        if not math.isfinite(self.threshold):
+            raise InputError(f"threshold must be a finite number, not {self.threshold}")
+        if self.dynamics == "gd" and not (self.step and 0 < self.step < math.inf):
+            raise InputError("dynamics=gd needs a step size: give --step with a positive number")
+        if self.dynamics == "flow" and self.step is not None:
+            raise InputError("a step size belongs to dynamics=gd; add --dynamics gd or drop --step")
+        for t in self.at:
+            if not (0 <= t < math.inf):
+                raise InputError(f"the state can be reported at times >= 0, not at {t}")
+
+
+class _Problem:
+    """A system with its numbers: compiled functions, packed parameters, start, events."""
+
+    def __init__(self, system: ReducedSystem, parameters: Mapping[str, Any], options: Options):
+        self.system, self.options = system, options
+        self.values = system.values(parameters)
+        clamp = {k: system.place(k, v) for k, v in options.clamp.items()}
+        start = {k: system.place(k, v) for k, v in options.start.items()}
+        both = sorted(clamp.keys() & start.keys())
+        if both:
+            raise InputError(f"{both[0]} is both clamped and started; give one of the two")
+        self.z0 = np.array([(start | clamp).get(c.name, c.start) for c in system.coordinates])
+        self.held = np.array([name in clamp for name in system.names])
+        self.clamped = frozenset(clamp)
+        self.t_end, self.automatic = self._horizon()
+        self.compiled: CompiledSystem = compile_system(system, self.values)
+        self.par = np.array(system.pack(self.values), dtype=float)
+        self.columns = {"loss": 0} | {
+            name: 1 + k for k, name in enumerate(self.compiled.observables)
+        }
+        first = self.compiled.value_table(self.z0[None], self.par)
+        if not np.isfinite(first).all():
+            raise InputError("the loss is not finite at the start; start nearer to the origin")
+        self.first = first[0]
+        self.events = system.events
+        self.levels = np.array([self._level(e) for e in self.events])
+
+    def _horizon(self) -> tuple[float, bool]:
+        t_end = self.options.t_end
+        if t_end == "auto":
+            if not self.system.horizon:
+                raise InputError(
+                    f"{self.system.name} declares no automatic horizon; give t_end (--t-end)"
+                )
+            horizon, automatic = self.system.horizon, True
+        else:
+            horizon, automatic = t_end, False
+        numbers = {
+            k: float(v)
+            for k, v in self.values.items()
+            if isinstance(v, int | float) and not isinstance(v, bool)
+        }
+        number = evaluate(horizon, numbers) if isinstance(horizon, str) else float(horizon)
+        if not (0 < number < math.inf):
+            raise InputError(f"the horizon must be a positive time, not {number:g}; mend --t-end")
+        late = [t for t in self.options.at if t > number]
+        if late and not automatic:
+            raise InputError(f"time {late[0]:g} lies beyond the horizon {number:g}; raise --t-end")
+        return number, automatic
+
+    def _level(self, event: Event) -> float:
+        level = self.options.threshold if event.level is None else event.level
+        if event.of_start:
+            if event.watch in self.columns:
+                return level * self.first[self.columns[event.watch]]
+            return level * self.z0[self.system.index(event.watch)]
+        return level
+
+    def rate(self, t: float, z: np.ndarray) -> np.ndarray:
+        f = self.compiled.flow(t, z, self.par)
+        f[self.held] = 0.0
+        return f
+
+    def jacobian(self, t: float, z: np.ndarray) -> np.ndarray:
+        matrix = self.compiled.jacobian(t, z, self.par)
+        matrix[self.held] = 0.0
+        return matrix
+
+    def watched(self, states: np.ndarray, table: np.ndarray) -> np.ndarray:
+        """What the events watch, minus its level, shape (times, events)."""
+        result = np.empty((len(states), len(self.events)))
+        for k, event in enumerate(self.events):
+            if event.watch in self.columns:
+                result[:, k] = table[:, self.columns[event.watch]]
+            else:
+                result[:, k] = states[:, self.system.index(event.watch)]
+        return result - self.levels
+
+    def invariant_names(self) -> list[str]:
+        """The first integrals that these parameters and clamps leave valid."""
+        holds = {i.name: i.holds(self.values) for i in self.system.invariants}
+        return [
+            name
+            for name, involved in self.compiled.invariant_coordinates.items()
+            if holds.get(name, True) and not self.clamped & set(involved)
+        ]
+
+
+class _Recorder:
+    """Collects the states, values and crossings of a run and ends it in a `Trajectory`."""
+
+    def __init__(self, problem: _Problem):
+        self.problem = problem
+        self.began = time.perf_counter()
+        self.t = [0.0]
+        self.z = [problem.z0.copy()]
+        self.table = [problem.first]
+        self.nodes: list[np.ndarray] = []
+        self.crossings: list[Crossing] = []
+        self.seen: set[str] = set()
+        self.stats = {"rhs": 0, "jac": 0, "steps": 0}
+        start = problem.watched(problem.z0[None], problem.first[None])[0]
+        for event, g in zip(problem.events, start, strict=True):
+            # Already there: the level is first reached at the start.
+            if event.direction >= 0 and g >= 0.0 and not event.of_start:
+                self.cross(event, 0.0, 1, problem.z0)
+
+    def cross(self, event: Event, t: float, direction: int, state: np.ndarray) -> None:
+        if event.direction in (0, direction):
+            self.crossings.append(Crossing(event.name, t, direction, tuple(map(float, state))))
+            self.seen.add(event.name)
+
+    def add(self, t: float, z: np.ndarray, values: np.ndarray) -> None:
+        self.t.append(t)
+        self.z.append(z)
+        self.table.append(values)
+
+    @property
+    def loss(self) -> float:
+        return float(self.table[-1][0])
+
+    def settled(self) -> bool:
+        """Whether all events happened and the loss no longer falls (see `SETTLED`)."""
+        if len(self.seen) < len(self.problem.events) or len(self.t) < 3:
+            return False
+        half = np.searchsorted(self.t, 0.5 * self.t[-1])
+        fall = self.table[half][0] - self.table[-1][0]
+        return fall < SETTLED * abs(self.table[0][0])
+
+    def progress(self) -> Progress:
+        wall = time.perf_counter() - self.began
+        return Progress(self.t[-1], self.problem.t_end, self.stats["steps"], self.loss, wall)
+
+    def trajectory(self, message: str) -> Trajectory:
+        problem = self.problem
+        options, compiled = problem.options, problem.compiled
+        states, table = np.array(self.z), np.array(self.table)
+        names = problem.invariant_names()
+        conserved = compiled.invariants(states, problem.par) if names else np.empty((len(states), 0))
+        columns = list(compiled.invariant_coordinates)
+        drift = {}
+        for name in names:
+            column = conserved[:, columns.index(name)]
+            drift[name] = float(np.abs(column - column[0]).max())
+        running = np.minimum.accumulate(table[:, 0])
+        solver = {"method": options.method, "rtol": options.rtol, "atol": options.atol}
+        if options.dynamics == "gd":
+            solver = {"method": "gradient descent", "step": options.step}
+        solver |= {"dynamics": options.dynamics, "threshold": options.threshold}
+        solver |= {"t_end": str(options.t_end)}
+        solver |= {f"clamp.{k}": float(v) for k, v in options.clamp.items()}
+        solver |= {f"start.{k}": float(v) for k, v in options.start.items()}
+        self.crossings.sort(key=lambda c: c.t)
+        return Trajectory(
+            system=problem.system.name,
+            coordinates=problem.system.names,
+            t=np.array(self.t),
+            z=states,
+            loss=table[:, 0].copy(),
+            observables={k: table[:, c].copy() for k, c in problem.columns.items() if c},
+            parameters=problem.values,
+            crossings=tuple(self.crossings),
+            event_names=tuple(e.name for e in problem.events),
+            solver=solver,
+            invariants=drift,
+            loss_rise=float((table[:, 0] - running).max()),
+            stats=self.stats | {"wall_s": time.perf_counter() - self.began},
+            versions=versions(),
+            source=compiled.source,
+            message=message,
+            nodes=np.array(self.nodes) if self.nodes else None,
+        )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes: this package, Python, numpy, scipy, numba."""
+    import numba
+    import scipy
+
+    return {
+        "reduced_dynamics": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "numba": numba.__version__,
+    }
+
+
+def integrate(
+    system: ReducedSystem,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+    **options: Any,
+) -> Trajectory:
+    """Integrate one trajectory of a reduced system.
+
+    Parameters
+    ----------
+    system : ReducedSystem
+    parameters : mapping, optional
+        Parameter values by name; defaults for the rest.
+    t_end : float or str
+        Horizon in reduced training time; an expression over the parameters such as ``"8*N**2"``;
+        or ``"auto"``: until every event has happened and the loss has settled (it fell by less
+        than 1 % of its start over the second half of the run), at the latest at the system's own
+        bound.
+    method : {"LSODA", "Radau", "BDF"}
+        scipy's stiff integrators, with the derived Jacobian.
+    rtol, atol : float
+        Tolerances of a step.
+    threshold : float
+        Level at which a coordinate counts as emerged.
+    clamp : mapping of str to float
+        Coordinates held fixed at these values.
+    start : mapping of str to float
+        Coordinates that start elsewhere than the system says.
+    dynamics : {"flow", "gd"}
+        Gradient flow, or gradient descent with `step`; a step advances the time by `step`.
+    step : float
+        Learning rate in reduced time, for ``dynamics="gd"``.
+    at : sequence of float
+        Times the run must reach: an automatic horizon does not end before them.
+    progress : callable, optional
+        Called with a `Progress` after every step (or chunk of discrete steps).
+
+    Returns
+    -------
+    Trajectory
+        With every crossing of every event in order of time, the drift of the first integrals and
+        the largest rise of the loss.
+
+    Raises
+    ------
+    InputError
+        For unknown names and values out of range.
+    IntegrationError
+        If the integration fails or is stuck, with the reason and a remedy; what was computed is
+        in its `trajectory`.
+    Interrupted
+        On Ctrl-C, with what was computed.
+    """
+    problem = _Problem(system, parameters or {}, Options(**options))
+    recorder = _Recorder(problem)
+    run = _run_flow if problem.options.dynamics == "flow" else _run_descent
+    try:
+        with np.errstate(all="ignore"):
+            message = run(problem, recorder, progress)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            recorder.trajectory(f"interrupted by the user at t = {recorder.t[-1]:g}")
+        ) from None
+    return recorder.trajectory(message)
+
+
+def _done(problem: _Problem, recorder: _Recorder) -> str | None:
+    """Why the run is complete, or None."""
+    t = recorder.t[-1]
+    if problem.automatic and t >= max(problem.options.at, default=0.0) and recorder.settled():
+        return "the head has formed and the loss has settled"
+    if t >= problem.t_end:
+        if not problem.automatic:
+            return "the horizon was reached"
+        missing = [e.name for e in problem.events if e.name not in recorder.seen]
+        what = f"{', '.join(missing)} did not happen" if missing else "the loss had not settled"
+        return f"the bound of the automatic horizon, {problem.system.horizon}, was reached: {what}"
+    return None
+
+
+def _run_flow(problem, recorder, progress) -> str:
+    import scipy.integrate
+
+    options = problem.options
+    solver = getattr(scipy.integrate, options.method)(
+        problem.rate,
+        0.0,
+        problem.z0.copy(),
+        problem.t_end,
+        rtol=options.rtol,
+        atol=options.atol,
+        jac=problem.jacobian,
+    )
+    n_coordinates = len(problem.z0)
+    fine, coarse = lobatto(NODES), lobatto(NODES)[::2]
+    by_value = np.array([e.watch in problem.columns for e in problem.events], dtype=bool)
+    needs_values = by_value.any()
+    while True:
+        failure = solver.step()
+        recorder.stats |= {"rhs": solver.nfev, "jac": solver.njev}
+        if solver.status == "failed" or not np.isfinite(solver.y).all():
+            raise _failure(problem, recorder, failure or "the state is no longer finite")
+        t_old, t, dense = solver.t_old, solver.t, solver.dense_output()
+        nodes = np.empty((NODES, n_coordinates))
+        nodes[0], nodes[-1] = recorder.z[-1], solver.y
+        nodes[1:-1] = dense(t_old + (t - t_old) * fine[1:-1]).T
+        nodes[:, problem.held] = problem.z0[problem.held]
+        inner = nodes[2:-1:2] if needs_values else nodes[:0]
+        table = problem.compiled.value_table(
+            np.ascontiguousarray(np.vstack([inner, nodes[-1:]])), problem.par
+        )
+        values = table[-1]
+        if not np.isfinite(values).all():
+            raise _failure(problem, recorder, "the loss is no longer finite")
+        _locate(problem, recorder, t_old, t, dense, nodes, table, coarse, by_value)
+        recorder.stats["steps"] += 1
+        recorder.nodes.append(nodes)
+        recorder.add(t, nodes[-1], values)
+        if progress is not None:
+            progress(recorder.progress())
+        message = _done(problem, recorder)
+        if message is not None:
+            return message
+        if recorder.stats["steps"] >= MAX_STEPS:
+            raise _failure(problem, recorder, f"no end after {MAX_STEPS} steps")
+
+
+def _locate(problem, recorder, t_old, t, dense, nodes, table, coarse, by_value) -> None:
+    """Find all crossings within a step and record them."""
+    if not problem.events:
+        return
+    from_states = problem.watched(nodes, np.zeros((NODES, len(problem.columns))))
+    suspects = may_cross(from_states) & ~by_value
+    from_values = None
+    if by_value.any():
+        full = np.vstack([recorder.table[-1][None], table])
+        from_values = problem.watched(nodes[::2], full)
+        suspects |= may_cross(from_values) & by_value
+    found = []
+    for k in np.nonzero(suspects)[0]:
+        event = problem.events[k]
+
+        def watched(x, k=k, event=event):
+            state = dense(t_old + (t - t_old) * x)
+            state[problem.held] = problem.z0[problem.held]
+            if by_value[k]:
+                column = problem.columns[event.watch]
+                value = problem.compiled.value_table(state[None], problem.par)[0, column]
+            else:
+                value = state[problem.system.index(event.watch)]
+            return value - problem.levels[k]
+
+        values = from_values[:, k] if by_value[k] else from_states[:, k]
+        for x, direction in roots(values, watched):
+            at = t_old + (t - t_old) * x
+            found.append((at, event, direction, dense(at)))
+    for at, event, direction, state in sorted(found, key=lambda f: f[0]):
+        recorder.cross(event, float(at), direction, state)
+
+
+def _failure(problem, recorder, reason: str) -> IntegrationError:
+    t = recorder.t[-1]
+    other = next(m for m in ("Radau", "BDF", "LSODA") if m != problem.options.method)
+    message = (
+        f"{problem.options.method} failed at t = {t:g}: {reason}; try --method {other}, a looser "
+        f"--rtol, or a horizon before that time (--t-end)"
+    )
+    return IntegrationError(message, recorder.trajectory(message))
+
+
+def _run_descent(problem, recorder, progress) -> str:
+    step = problem.options.step
+    total = math.ceil(problem.t_end / step * (1 - 1e-12))
+    if total > 2**53:
+        raise InputError(f"{total:.3g} steps are too many; raise --step or lower --t-end")
+    # States are kept at even spacing, and (automatic horizons end long before their bound) at
+    # least at every hundredth part of the time run so far.
+    even = 1 if problem.automatic else -(-total // RECORDED)
+    done, z = 0, problem.z0.copy()
+    previous = problem.watched(z[None], recorder.table[0][None])[0]
+    next_record = 1
+    while done < total:
+        n = min(CHUNK, total - done)
+        path = problem.compiled.descend(z, problem.par, step, n, problem.held)[1:]
+        table = problem.compiled.value_table(path, problem.par)
+        finite = np.isfinite(table).all(axis=1) & np.isfinite(path).all(axis=1)
+        too_far = table[:, 0] > 1e6 * max(1.0, abs(recorder.table[0][0]))
+        bad = np.nonzero(~finite | too_far)[0]
+        if len(bad):
+            raise _divergence(problem, recorder, done + int(bad[0]) + 1)
+        watched = np.vstack([previous, problem.watched(path, table)])
+        changed = (watched[1:] >= 0) != (watched[:-1] >= 0)
+        for row, k in zip(*np.nonzero(changed), strict=True):
+            direction = 1 if watched[row + 1, k] >= 0 else -1
+            recorder.cross(problem.events[k], (done + row + 1) * step, direction, path[row])
+        previous = watched[-1]
+        for row in range(n):
+            index = done + row + 1
+            if index >= next_record or index == total:
+                recorder.add(index * step, path[row].copy(), table[row])
+                next_record = index + max(even, index // 1000 if problem.automatic else 1)
+        done += n
+        z = path[-1].copy()
+        recorder.stats |= {"rhs": done, "steps": done}
+        if progress is not None:
+            progress(recorder.progress())
+        message = _done(problem, recorder)
+        if message is not None and recorder.t[-1] < done * step:
+            recorder.add(done * step, z.copy(), table[-1])
+        if message is not None:
+            return message
+    return "the horizon was reached"
+
+
+def _divergence(problem, recorder, step_number: int) -> IntegrationError:
+    """Gradient descent that blows up: say where, and which step would do."""
+    curvature = np.linalg.eigvalsh(-problem.jacobian(0.0, recorder.z[-1]))[-1]
+    stable = f"; a step under {2.0 / curvature:.3g} is stable there" if curvature > 0 else ""
+    message = (
+        f"gradient descent with step {problem.options.step:g} diverged at step {step_number} "
+        f"(t = {step_number * problem.options.step:g}){stable}; lower --step"
+    )
+    return IntegrationError(message, recorder.trajectory(message))

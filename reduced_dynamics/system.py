@@ -1,0 +1,262 @@
+"""A reduced system: what it is called, what it depends on, and where its equations come from.
+
+A `ReducedSystem` is a declaration. Its equations are derived with SymPy when they are first
+needed (`derive`), printed as a module and compiled (`reduced_dynamics.compiled`), and integrated
+with parameters as plain numbers (`reduced_dynamics.integrate`). Declaring and running a system
+that is already compiled never imports SymPy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from reduced_dynamics.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from derivations.derivation import Derivation
+
+#: Coordinates may be started or clamped within ± this; beyond, exponentials overflow.
+COORDINATE_LIMIT = 700.0
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter: its default, its range and what it means.
+
+    `kind` is "int", "float", "bool", "choice" (one of `choices`) or "query" ("last", "uniform" or
+    a pair's number). A default of None means that the system chooses (see `meaning`).
+    """
+
+    name: str
+    default: Any
+    meaning: str
+    kind: str = "float"
+    low: float = -math.inf
+    high: float = math.inf
+    choices: tuple[str, ...] = ()
+
+    @property
+    def range(self) -> str:
+        """The allowed values, for people."""
+        match self.kind:
+            case "bool":
+                return "true | false"
+            case "choice":
+                return " | ".join(self.choices)
+            case "query":
+                return "last | uniform | 1..N"
+        if math.isinf(self.low) and math.isinf(self.high):
+            return "any integer" if self.kind == "int" else "any number"
+        return f"{_number(self.low)} .. {_number(self.high)}"
+
+    def parse(self, value: Any) -> Any:
+        """`value` (text or number) as this parameter's type, within its range.
+
+        Raises
+        ------
+        InputError
+            If it is not of the kind, not finite or out of range.
+        """
+        match self.kind:
+            case "bool":
+                known = {"true": True, "false": False, "1": True, "0": False}
+                if str(value).lower() not in known:
+                    raise InputError(f"{self.name} is true or false, not '{value}'")
+                return known[str(value).lower()]
+            case "choice":
+                if value not in self.choices:
+                    raise unknown(f"value of {self.name}", str(value), self.choices)
+                return str(value)
+            case "query":
+                if value in ("last", "uniform"):
+                    return str(value)
+                try:
+                    return self._integer(value, 1, math.inf)
+                except InputError:
+                    raise InputError(
+                        f"{self.name} is 'last', 'uniform' or the number of a pair from 1 to N, "
+                        f"not '{value}'"
+                    ) from None
+            case "int":
+                return self._integer(value, self.low, self.high)
+        return self._within(_finite(self.name, value), self.low, self.high)
+
+    def _integer(self, value: Any, low: float, high: float) -> int:
+        number = _finite(self.name, value)
+        if number != int(number) or isinstance(value, bool):
+            raise InputError(f"{self.name} must be a whole number, not {value}")
+        try:
+            exact = int(value)
+        except ValueError:
+            exact = int(number)
+        return int(self._within(exact, low, high))
+
+    def _within(self, number: float, low: float, high: float) -> float:
+        if not low <= number <= high:
+            raise InputError(
+                f"{self.name} = {_number(number)} is out of range; it must lie in "
+                f"{_number(low)} .. {_number(high)}"
+            )
+        return number
+
+
+def _number(x: float) -> str:
+    return f"{x:.15g}"
+
+
+def _finite(name: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{name} must be a number, not '{value}'") from None
+    if not math.isfinite(number):
+        raise InputError(f"{name} must be a finite number, not {value}")
+    return number
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """A coordinate of the state, where it starts, and what it means in the transformer."""
+
+    name: str
+    meaning: str
+    start: float = 0.0
+
+
+@dataclass(frozen=True)
+class Observable:
+    """A scalar computed with the loss at every recorded time."""
+
+    name: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """A level crossing to be located.
+
+    `watch` names a coordinate, an observable or ``"loss"``. `level` is a number; None means the
+    run's threshold. With `of_start` the level is that fraction of the value at the start. Every
+    crossing is recorded if `direction` is 0, otherwise only rising (+1) or falling (−1) ones.
+    """
+
+    name: str
+    meaning: str
+    watch: str
+    level: float | None = None
+    of_start: bool = False
+    direction: int = 0
+
+
+@dataclass(frozen=True)
+class Invariant:
+    """A first integral of the derivation; `holds` says for which parameters it is one."""
+
+    name: str
+    meaning: str
+    holds: Callable[[Mapping[str, Any]], bool] = lambda _: True
+
+
+def _no_further_check(values: Mapping[str, Any]) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class ReducedSystem:
+    """A gradient flow dz/dt = −∂loss/∂z in a few named coordinates.
+
+    Attributes
+    ----------
+    name, title, source : str
+        Short name, one line, and where it comes from (paper and theorem).
+    coordinates, parameters, observables, events, invariants : tuples
+    derive : callable
+        From parameter values to the `Derivation` (imports SymPy).
+    structure : tuple of str
+        The parameters that change the equations themselves; all others are only numbers to the
+        compiled functions.
+    pack : callable
+        From parameter values to the numbers the compiled functions take, in their order.
+    check : callable
+        Raises InputError where parameter values contradict each other.
+    horizon : str
+        Bound of an automatic horizon, as an expression over the parameters; empty if the horizon
+        must be given.
+    time_scale : str
+        Parameter by which a full model's training time is divided to give this time; empty if 1.
+    key : str
+        Identifies the equations where they do not follow from this package's sources.
+    """
+
+    name: str
+    title: str
+    source: str
+    coordinates: tuple[Coordinate, ...]
+    derive: Callable[[Mapping[str, Any]], Derivation]
+    parameters: tuple[Parameter, ...] = ()
+    observables: tuple[Observable, ...] = ()
+    events: tuple[Event, ...] = ()
+    invariants: tuple[Invariant, ...] = ()
+    structure: tuple[str, ...] = ()
+    pack: Callable[[Mapping[str, Any]], tuple[float, ...]] = lambda _: ()
+    check: Callable[[Mapping[str, Any]], None] = _no_further_check
+    horizon: str = ""
+    time_scale: str = ""
+    key: str = field(default="", repr=False)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the coordinates, in order."""
+        return tuple(c.name for c in self.coordinates)
+
+    def index(self, name: str) -> int:
+        """Position of a coordinate.
+
+        Raises
+        ------
+        InputError
+            If there is none of that name.
+        """
+        if name not in self.names:
+            raise unknown(f"coordinate of {self.name}", name, self.names)
+        return self.names.index(name)
+
+    def values(self, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """All parameters: `given` ones checked, defaults for the rest.
+
+        Raises
+        ------
+        InputError
+            For an unknown name (with the nearest known one), or a value out of range.
+        """
+        given = dict(given or {})
+        known = {p.name: p for p in self.parameters}
+        for name in given:
+            if name not in known:
+                raise unknown(f"parameter of {self.name}", name, known)
+        values = {
+            name: p.parse(given[name]) if given.get(name) is not None else p.default
+            for name, p in known.items()
+        }
+        self.check(values)
+        return values
+
+    def place(self, name: str, value: Any) -> float:
+        """A coordinate's value given by a user, checked.
+
+        Raises
+        ------
+        InputError
+            If the coordinate is unknown, or the value is not finite or beyond ±700.
+        """
+        self.index(name)
+        number = _finite(name, value)
+        if abs(number) > COORDINATE_LIMIT:
+            raise InputError(
+                f"{name} = {_number(number)} is out of range; coordinates may be set within "
+                f"±{_number(COORDINATE_LIMIT)}"
+            )
+        return number

@@ -1,0 +1,177 @@
+"""`musat19` and `musat3`: parameters, meanings and events (Musat et al., arXiv 2511.01033)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reduced_dynamics.errors import InputError
+from reduced_dynamics.system import (
+    Coordinate,
+    Event,
+    Invariant,
+    Observable,
+    Parameter,
+    ReducedSystem,
+)
+
+_T, _P = "token", "position"
+_MEANINGS = {
+    "alpha1": "layer 1: the query attends to its item's token",
+    "alpha2": "layer 1: attention to a row's own position",
+    "alpha3": "layer 1: a label attends to its own item (M ties their positions)",
+    "beta1": "layer 2: query's token against key's token",
+    "beta2": "layer 2: query's token against the token a row has attended to (induction)",
+    "beta3": "layer 2: token the query has attended to against key's token",
+    "beta4": "layer 2: attended token against attended token",
+    "beta5": "layer 2: position against position, I",
+    "beta6": "layer 2: position against position, M",
+    "beta7": "layer 2: position against attended position, I",
+    "beta8": "layer 2: position against attended position, M",
+    "beta9": "layer 2: attended position against position, I",
+    "beta10": "layer 2: attended position against position, M",
+    "beta11": "layer 2: attended position against attended position, I",
+    "beta12": "layer 2: attended position against attended position, M",
+    "gamma1": "output: the query's own token",
+    "gamma2": "output: the token the query attended to in layer 1",
+    "gamma3": "output: the token attended to in layer 2 (the answer)",
+    "gamma4": "output: the token that layer 2's rows had attended to",
+}
+
+_PARAMETERS = (
+    Parameter("N", 64, "number of item-label pairs in a sequence", "int", 1, 10**6),
+    Parameter(
+        "query",
+        "last",
+        "which pair is asked for: the last, one drawn uniformly (loss averaged over it), or a fixed"
+        " one by its number",
+        "query",
+    ),
+    Parameter("self_attention", False, "whether a row may attend to itself", "bool"),
+    Parameter(
+        "D",
+        None,
+        "width of the embeddings, even and at least 2N+2 (the default); with orthonormal inputs the"
+        " reduced flow does not depend on it, a full model's training time is t*D",
+        "int",
+        2,
+        2**62,
+    ),
+)
+
+#: A mean over all N queries costs O(N²) an evaluation.
+_UNIFORM_LIMIT = 20_000
+#: With a fixed query, `musat3` still loops over the pairs after it.
+_LOOP_LIMIT = 10**7
+
+
+def _check(values: Mapping[str, Any]) -> None:
+    n, query, width = values["N"], values["query"], values["D"]
+    if isinstance(query, int) and query > n:
+        raise InputError(f"query = {query} asks for a pair beyond the last; it must lie in 1 .. {n}")
+    if query == "uniform" and n > _UNIFORM_LIMIT:
+        raise InputError(
+            f"query=uniform averages over all N queries, too slow at N = {n}; it needs "
+            f"N <= {_UNIFORM_LIMIT}, or query=last"
+        )
+    if isinstance(query, int) and n - query > _LOOP_LIMIT:
+        raise InputError(
+            f"query = {query} leaves {n - query} pairs to loop over; at most {_LOOP_LIMIT} are "
+            "possible, or query=last"
+        )
+    if width is not None and width % 2:
+        raise InputError(f"D = {width} is odd; positions are complex, so D must be even")
+    if width is not None and width < 2 * n + 2:
+        raise InputError(
+            f"D = {width} is too small for 2N = {2 * n} orthonormal tokens and {n + 1} positions; "
+            f"the smallest that does is {2 * n + 2}"
+        )
+
+
+def _pack(values: Mapping[str, Any]) -> tuple[float, ...]:
+    n, query = values["N"], values["query"]
+    return float(n), {"last": float(n), "uniform": 0.0}.get(query, query)
+
+
+_OBSERVABLES = (
+    Observable("A", "layer 2: the query's attention on the right label"),
+    Observable("w", "layer 1: the right label's attention on its own item"),
+)
+
+_EVENTS = (
+    Event("T_gamma3", "gamma3 first reaches the threshold", "gamma3"),
+    Event("T_beta2", "beta2 first reaches the threshold", "beta2"),
+    Event("T_alpha3", "alpha3 first reaches the threshold", "alpha3"),
+    Event("t_icl", "the attention on the right label, A, first reaches 1/2", "A", 0.5),
+    Event("t_half_loss", "the loss first falls to half of its start", "loss", 0.5, of_start=True),
+)
+
+
+def _derive19(values: Mapping[str, Any]):
+    from derivations.musat import derive_musat19
+
+    return derive_musat19(values["self_attention"])
+
+
+def _derive3(values: Mapping[str, Any]):
+    from derivations.musat import derive_musat3
+
+    return derive_musat3(values["self_attention"])
+
+
+def _strictly_causal(values: Mapping[str, Any]) -> bool:
+    return not values["self_attention"]
+
+
+_CONSERVED = tuple(
+    Invariant(f"{b}-{a}", f"{a} and {b} have the same gradient", _strictly_causal)
+    for a, b in (("beta3", "beta9"), ("beta4", "beta11"))
+)
+
+
+def _one_moving_alpha(values: Mapping[str, Any]) -> bool:
+    return values["N"] >= 2 and values["query"] in ("last", values["N"])
+
+
+MUSAT19 = ReducedSystem(
+    name="musat19",
+    title="the 19 coordinates of the disentangled two-layer transformer on item-label recall",
+    source="Musat et al., arXiv 2511.01033, Theorem 1; derived in derivations/musat.py",
+    coordinates=tuple(Coordinate(name, meaning) for name, meaning in _MEANINGS.items()),
+    parameters=_PARAMETERS,
+    observables=_OBSERVABLES,
+    events=_EVENTS,
+    invariants=_CONSERVED,
+    derive=_derive19,
+    structure=("self_attention",),
+    pack=_pack,
+    check=_check,
+    horizon="1000 * N**2 + 1000 * N",
+    time_scale="D",
+)
+
+MUSAT3 = ReducedSystem(
+    name="musat3",
+    title="the induction head alone: alpha3, beta2, gamma3, the other 16 held at 0",
+    source="Musat et al., arXiv 2511.01033, Theorem 2; derived in derivations/musat.py",
+    coordinates=tuple(Coordinate(k, _MEANINGS[k]) for k in ("alpha3", "beta2", "gamma3")),
+    parameters=(
+        Parameter("N", 64, "number of item-label pairs in a sequence", "int", 1, 10**12),
+        *_PARAMETERS[1:],
+    ),
+    observables=_OBSERVABLES,
+    events=_EVENTS,
+    invariants=(
+        Invariant(
+            "first_integral",
+            "alpha3 + (exp(alpha3) - 1)/(2N - 2) - beta2^2/2, for query=last",
+            lambda values: _strictly_causal(values) and _one_moving_alpha(values),
+        ),
+    ),
+    derive=_derive3,
+    structure=("self_attention",),
+    pack=_pack,
+    check=_check,
+    horizon="1000 * N**2 + 1000 * N",
+    time_scale="D",
+)
