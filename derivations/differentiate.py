@@ -105,6 +105,21 @@ class _Adjoints:
         return {r: (name if r in stored else e) for r, e in by_region.items()}
 
 
+def _pull_back(weight: Weight, bar: Mapping[Weight, sp.Expr]) -> sp.Expr:
+    """Adjoint of a class's score from the adjoints of all weights of its (small) softmax.
+
+    Transposing the rule gives W_h (bar_h − m_h Σ_g W_g bar_g). As Σ_g m_g W_g = 1, that is
+    Σ_g W_h W_g (m_g bar_h − m_h bar_g), which does not cancel when one weight is near 1.
+    """
+    return sp.Add(
+        *(
+            weight.name * w.name * (w.multiplicity * bar[weight] - weight.multiplicity * bar[w])
+            for w in bar
+            if w is not weight
+        )
+    )
+
+
 def gradient(program: Program, output: str = "loss") -> Program:
     """The program that also computes ∂output/∂coordinate, as outputs ``d_<coordinate>``."""
     adjoints = _Adjoints(program)
@@ -134,11 +149,13 @@ def gradient(program: Program, output: str = "loss") -> Program:
                 for name in bars:
                     bars[name] = adjoints.take_pair(name)
                 for region, weights in rows.items():
-                    bar = {w.name: bars[w.name].get(region, sp.S.Zero) for w in weights}
-                    mean = sp.Add(*(w.name * bar[w.name] for w in weights))
+                    bar = {w: bars[w.name].get(region, sp.S.Zero) for w in weights}
                     for w in weights:
-                        seed = w.name * (bar[w.name] - w.multiplicity * mean)
-                        adjoints.through(region, w.score, seed)
+                        adjoints.through(region, w.score, _pull_back(w, bar))
+            case Softmax(classes, pairs) if not pairs:
+                bar = {w: adjoints.take_scalar(w.name) for w in classes}
+                for w in classes:
+                    adjoints.through(None, w.score, _pull_back(w, bar))
             case Softmax(classes, pairs):
                 bar = {w.name: adjoints.take_scalar(w.name) for w in classes}
                 names = dict.fromkeys(w.name for ws in pairs.values() for w in ws)

@@ -9,8 +9,8 @@ Nothing is shared with `derivations.recall`, whose program must agree with it st
 - read-out and loss as polynomials in the γ's and in layer 2's attention weights, which are free
   symbols there (they are softmaxes of scores already compared).
 
-All residuals are computed in a polynomial ring over a field of rational functions, where equal
-things have one form; they are exactly 0, not small.
+All residuals are computed in a field of rational functions, where equal things have one form
+(`normal`); they are exactly 0, not small.
 """
 
 from __future__ import annotations
@@ -124,18 +124,27 @@ def _layer1_name(row: Row, key: Row, query: int) -> str:
     return "w" if key[1] == row[1] else "r"
 
 
-def _exponential(symbol: sp.Symbol) -> sp.Symbol:
-    return sp.Symbol(f"E_{symbol}", positive=True)
+def normal(expr: sp.Expr) -> sp.Expr:
+    """A rational function of exponentials of such functions, in one form: 0 exactly if it is 0.
 
-
-def _algebraic(expr: sp.Expr) -> sp.Expr:
-    """The expression with e^(Σ k·x), k integers, written as Π E_x^k."""
-
-    def product(exponent):
-        terms = exponent.as_coefficients_dict().items()
-        return sp.Mul(*(_exponential(x) ** k for x, k in terms))
-
-    return sp.sympify(expr).replace(sp.exp, product)
+    Exponents that are rational multiples of each other become powers of one symbol, innermost
+    ones first; what is left is a reduced ratio of polynomials.
+    """
+    multiples: dict[sp.Expr, list[tuple[sp.Expr, sp.Rational]]] = {}
+    for e in expr.atoms(sp.exp):
+        exponent = normal(e.exp)
+        symbols = sorted(exponent.free_symbols, key=str)
+        numerator, denominator = (sp.Poly(x, *symbols).LC() for x in sp.fraction(exponent))
+        ratio = numerator / denominator
+        multiples.setdefault(sp.cancel(exponent / ratio), []).append((e, ratio))
+    powers = {}
+    for exponent, found in multiples.items():
+        step = sp.ilcm(1, *(ratio.q for _, ratio in found))
+        base = sp.Symbol(f"exp({exponent / step})", positive=True)
+        powers |= {e: base ** (ratio * step) for e, ratio in found}
+    expr = expr.xreplace(powers)
+    symbols = sorted(expr.free_symbols, key=str)
+    return sp.QQ.frac_field(*symbols).from_sympy(expr).as_expr() if symbols else expr
 
 
 def _with_free_weights(program: Program) -> Program:
@@ -178,9 +187,6 @@ def residuals(
     literal = execute(n, query, self_attention, cue)
     staged, free = unroll(program, n, query), unroll(_with_free_weights(program), n, query)
 
-    field = sp.QQ.frac_field(*map(_exponential, program.coordinates))
-    weights = [free_weight(row) for row in literal.scores]
-    ring, *_ = sp.ring([*program.coordinates, *weights], field)
     found: dict[str, sp.Expr] = {}
 
     def value(values, name, pair=0):
@@ -191,7 +197,7 @@ def residuals(
         return f"{name}[{pair}]" if pair else name
 
     def compare(name, explicit, derived):
-        found[name] = ring.from_expr(_algebraic(explicit - derived)).as_expr()
+        found[name] = normal(sp.sympify(explicit - derived))
 
     # Layer 1. A row whose keys all share one score has no named weight: its scores show it.
     for t, row in enumerate(literal.rows):
@@ -208,7 +214,7 @@ def residuals(
     for row, score in literal.scores.items():
         compare(label(f"S_{row[0]}", row[1]), score, scores[row])
         weight = value(staged, f"A_{row[0]}", row[1])
-        found[label(f"A_{row[0]}", row[1])] = sp.simplify(weight / (sp.exp(scores[row]) / total)) - 1
+        found[label(f"A_{row[0]}", row[1])] = weight * total - sp.exp(scores[row])
 
     # Read-out.
     for (family, pair), error in literal.error.items():

@@ -71,8 +71,17 @@ def roots(values: np.ndarray, function: Callable[[float], float]) -> list[tuple[
     for x, g in signs[1:]:
         if g_previous != 0.0 and (g == 0.0 or (g > 0.0) != (g_previous > 0.0)):
             direction = -1 if g_previous > 0.0 else 1
-            where = x if g == 0.0 else brentq(function, previous, x, xtol=1e-15, rtol=1e-14)
-            result.append((float(where), direction))
+            result.append((_polish(function, values, previous, x) if g else float(x), direction))
         if g != 0.0 or x == signs[-1][0]:
             previous, g_previous = x, g
     return result
+
+
+def _polish(function: Callable[[float], float], values: np.ndarray, low: float, high: float):
+    """The root between `low` and `high`, on `function` or, failing a sign change, its values."""
+    coefficients = _to_coefficients(len(values)) @ values
+    for g in (function, lambda x: chebyshev.chebval(2.0 * x - 1.0, coefficients)):
+        if g(low) * g(high) < 0.0:
+            return float(brentq(g, low, high, xtol=1e-15, rtol=1e-14))
+    # Rounding decides the sign at one end: the root is there.
+    return float(low if abs(function(low)) < abs(function(high)) else high)

@@ -27,6 +27,13 @@ METHODS = ("LSODA", "Radau", "BDF")
 DYNAMICS = ("flow", "gd")
 RTOL, ATOL, THRESHOLD = 1e-9, 1e-12, 0.5
 
+#: The tolerances asked for are the trajectory's. Multistep methods control the error of a step,
+#: and over some thousand steps these were measured to add up to some hundred times a step's; so
+#: they are given this part of the tolerances. Radau's error estimate is pessimistic instead.
+LOCAL = {"LSODA": 1e-4, "BDF": 1e-3, "Radau": 1.0}
+#: Below this, rounding errors are taken for errors of the method.
+LEAST_RTOL = 5e-14
+
 #: A step count no healthy run comes near; beyond it a run is stuck.
 MAX_STEPS = 200_000
 #: An automatic horizon ends when the loss fell by less than this part of its start over the
@@ -209,13 +216,21 @@ class _Recorder:
         self.z.append(z)
         self.table.append(values)
 
+    def add_step(self, t: float, nodes: np.ndarray, values: np.ndarray) -> None:
+        """A step of the flow; one too short to change the time replaces the state there."""
+        if t > self.t[-1]:
+            self.nodes.append(nodes)
+            self.add(t, nodes[-1], values)
+        else:
+            self.z[-1], self.table[-1] = nodes[-1], values
+
     @property
     def loss(self) -> float:
         return float(self.table[-1][0])
 
     def settled(self) -> bool:
-        """Whether all events happened and the loss no longer falls (see `SETTLED`)."""
-        if len(self.seen) < len(self.problem.events) or len(self.t) < 3:
+        """Whether the head has formed and the loss no longer falls (see `SETTLED`)."""
+        if not self.seen.issuperset(self.problem.system.formed) or len(self.t) < 3:
             return False
         half = np.searchsorted(self.t, 0.5 * self.t[-1])
         fall = self.table[half][0] - self.table[-1][0]
@@ -296,13 +311,13 @@ def integrate(
         Parameter values by name; defaults for the rest.
     t_end : float or str
         Horizon in reduced training time; an expression over the parameters such as ``"8*N**2"``;
-        or ``"auto"``: until every event has happened and the loss has settled (it fell by less
-        than 1 % of its start over the second half of the run), at the latest at the system's own
-        bound.
+        or ``"auto"``: until the head has formed (the system's `formed` events happened) and the
+        loss has settled (it fell by less than 1 % of its start over the second half of the run),
+        at the latest at the system's own bound, `horizon`.
     method : {"LSODA", "Radau", "BDF"}
         scipy's stiff integrators, with the derived Jacobian.
     rtol, atol : float
-        Tolerances of a step.
+        Tolerances of the trajectory; the multistep methods are given stricter ones a step.
     threshold : float
         Level at which a coordinate counts as emerged.
     clamp : mapping of str to float
@@ -355,50 +370,109 @@ def _done(problem: _Problem, recorder: _Recorder) -> str | None:
     if t >= problem.t_end:
         if not problem.automatic:
             return "the horizon was reached"
-        missing = [e.name for e in problem.events if e.name not in recorder.seen]
+        missing = [name for name in problem.system.formed if name not in recorder.seen]
         what = f"{', '.join(missing)} did not happen" if missing else "the loss had not settled"
         return f"the bound of the automatic horizon, {problem.system.horizon}, was reached: {what}"
     return None
 
 
-def _run_flow(problem, recorder, progress) -> str:
-    import scipy.integrate
+class _Clock:
+    """scipy's solver on a flow that does not know the time, restarted when time gets too coarse.
 
-    options = problem.options
-    solver = getattr(scipy.integrate, options.method)(
-        problem.rate,
-        0.0,
-        problem.z0.copy(),
-        problem.t_end,
-        rtol=options.rtol,
-        atol=options.atol,
-        jac=problem.jacobian,
-    )
-    n_coordinates = len(problem.z0)
-    fine, coarse = lobatto(NODES), lobatto(NODES)[::2]
-    by_value = np.array([e.watch in problem.columns for e in problem.events], dtype=bool)
-    needs_values = by_value.any()
-    while True:
-        failure = solver.step()
-        recorder.stats |= {"rhs": solver.nfev, "jac": solver.njev}
-        if solver.status == "failed" or not np.isfinite(solver.y).all():
-            raise _failure(problem, recorder, failure or "the state is no longer finite")
-        t_old, t, dense = solver.t_old, solver.t, solver.dense_output()
-        nodes = np.empty((NODES, n_coordinates))
-        nodes[0], nodes[-1] = recorder.z[-1], solver.y
-        nodes[1:-1] = dense(t_old + (t - t_old) * fine[1:-1]).T
-        nodes[:, problem.held] = problem.z0[problem.held]
-        inner = nodes[2:-1:2] if needs_values else nodes[:0]
-        table = problem.compiled.value_table(
-            np.ascontiguousarray(np.vstack([inner, nodes[-1:]])), problem.par
+    The flow is autonomous, so a run may be continued from time 0 of its own. That matters after a
+    long plateau: at t = 5·10¹⁸ neighbouring floating-point numbers are 10³ apart, and the head
+    forms within a hundred.
+    """
+
+    #: Restart when a step is this small a part of the solver's time; at most every so many steps.
+    COARSE, LEAST = 1e-10, 50
+
+    def __init__(self, problem: _Problem):
+        self.problem = problem
+        self.bases: list[float] = []
+        self.spent = {"rhs": 0, "jac": 0}
+        self._start(problem.z0.copy())
+
+    def _start(self, z: np.ndarray) -> None:
+        import scipy.integrate
+
+        options = self.problem.options
+        local = LOCAL[options.method]
+        self.steps = 0
+        self.solver = getattr(scipy.integrate, options.method)(
+            self.problem.rate,
+            0.0,
+            z,
+            self.problem.t_end - self.time(0.0),
+            rtol=max(options.rtol * local, LEAST_RTOL),
+            atol=options.atol * local,
+            jac=self.problem.jacobian,
         )
-        values = table[-1]
-        if not np.isfinite(values).all():
+
+    def time(self, t: float) -> float:
+        return math.fsum([*self.bases, t])
+
+    def _restart(self) -> None:
+        self.spent = self.stats
+        self.bases.append(self.solver.t)
+        self._start(self.solver.y.copy())
+
+    @property
+    def stats(self) -> dict[str, int]:
+        solver = self.solver
+        return {
+            "rhs": self.spent["rhs"] + int(solver.nfev),
+            "jac": self.spent["jac"] + int(solver.njev),
+        }
+
+    def step(self):
+        """One step: (t before, t after, state after, dense output over [0, 1])."""
+        message = self.solver.step()
+        if self.solver.status == "failed" and self.steps > 0:
+            self._restart()
+            message = self.solver.step()
+        if self.solver.status == "failed":
+            raise ArithmeticError(message)
+        if not np.isfinite(self.solver.y).all():
+            raise ArithmeticError("the state is no longer finite")
+        self.steps += 1
+        solver, bases = self.solver, tuple(self.bases)
+        t_old, length, interpolant = solver.t_old, solver.t - solver.t_old, solver.dense_output()
+        after = solver.y.copy()
+        now = self.time(solver.t)
+        if solver.status != "finished" and self.steps >= self.LEAST:
+            if length < self.COARSE * solver.t:
+                self._restart()
+        return (
+            math.fsum([*bases, t_old]),
+            now,
+            after,
+            lambda x: interpolant(t_old + length * np.asarray(x)),
+        )
+
+
+def _run_flow(problem, recorder, progress) -> str:
+    clock = _Clock(problem)
+    inside = lobatto(NODES)[1:-1]
+    by_value = np.array([e.watch in problem.columns for e in problem.events], dtype=bool)
+    while True:
+        try:
+            t_old, t, state, dense = clock.step()
+        except ArithmeticError as failure:
+            raise _failure(problem, recorder, str(failure)) from None
+        nodes = np.empty((NODES, len(state)))
+        nodes[0], nodes[-1] = recorder.z[-1], state
+        nodes[1:-1] = dense(inside).T
+        nodes[:, problem.held] = problem.z0[problem.held]
+        inner = nodes[2:-1:2] if by_value.any() else nodes[:0]
+        states = np.ascontiguousarray(np.vstack([inner, nodes[-1:]]))
+        table = problem.compiled.value_table(states, problem.par)
+        if not np.isfinite(table).all():
             raise _failure(problem, recorder, "the loss is no longer finite")
-        _locate(problem, recorder, t_old, t, dense, nodes, table, coarse, by_value)
+        _locate(problem, recorder, t_old, t, dense, nodes, table, by_value)
+        recorder.stats |= clock.stats
         recorder.stats["steps"] += 1
-        recorder.nodes.append(nodes)
-        recorder.add(t, nodes[-1], values)
+        recorder.add_step(t, nodes, table[-1])
         if progress is not None:
             progress(recorder.progress())
         message = _done(problem, recorder)
@@ -408,7 +482,7 @@ def _run_flow(problem, recorder, progress) -> str:
             raise _failure(problem, recorder, f"no end after {MAX_STEPS} steps")
 
 
-def _locate(problem, recorder, t_old, t, dense, nodes, table, coarse, by_value) -> None:
+def _locate(problem, recorder, t_old, t, dense, nodes, table, by_value) -> None:
     """Find all crossings within a step and record them."""
     if not problem.events:
         return
@@ -424,7 +498,7 @@ def _locate(problem, recorder, t_old, t, dense, nodes, table, coarse, by_value) 
         event = problem.events[k]
 
         def watched(x, k=k, event=event):
-            state = dense(t_old + (t - t_old) * x)
+            state = dense(x)
             state[problem.held] = problem.z0[problem.held]
             if by_value[k]:
                 column = problem.columns[event.watch]
@@ -435,10 +509,9 @@ def _locate(problem, recorder, t_old, t, dense, nodes, table, coarse, by_value) 
 
         values = from_values[:, k] if by_value[k] else from_states[:, k]
         for x, direction in roots(values, watched):
-            at = t_old + (t - t_old) * x
-            found.append((at, event, direction, dense(at)))
-    for at, event, direction, state in sorted(found, key=lambda f: f[0]):
-        recorder.cross(event, float(at), direction, state)
+            found.append((x, event, direction, dense(x)))
+    for x, event, direction, state in sorted(found, key=lambda f: f[0]):
+        recorder.cross(event, float(t_old + (t - t_old) * x), direction, state)
 
 
 def _failure(problem, recorder, reason: str) -> IntegrationError:

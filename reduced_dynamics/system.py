@@ -185,6 +185,8 @@ class ReducedSystem:
     horizon : str
         Bound of an automatic horizon, as an expression over the parameters; empty if the horizon
         must be given.
+    formed : tuple of str
+        Events without which an automatic horizon does not end before its bound.
     time_scale : str
         Parameter by which a full model's training time is divided to give this time; empty if 1.
     key : str
@@ -204,6 +206,7 @@ class ReducedSystem:
     pack: Callable[[Mapping[str, Any]], tuple[float, ...]] = lambda _: ()
     check: Callable[[Mapping[str, Any]], None] = _no_further_check
     horizon: str = ""
+    formed: tuple[str, ...] = ()
     time_scale: str = ""
     key: str = field(default="", repr=False)
 

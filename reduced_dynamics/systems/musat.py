@@ -147,6 +147,7 @@ MUSAT19 = ReducedSystem(
     pack=_pack,
     check=_check,
     horizon="1000 * N**2 + 1000 * N",
+    formed=("t_half_loss",),
     time_scale="D",
 )
 
@@ -173,5 +174,6 @@ MUSAT3 = ReducedSystem(
     pack=_pack,
     check=_check,
     horizon="1000 * N**2 + 1000 * N",
+    formed=("t_half_loss",),
     time_scale="D",
 )

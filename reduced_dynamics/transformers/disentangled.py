@@ -227,7 +227,9 @@ def embed(z: np.ndarray, D: int, M: np.ndarray | None = None) -> Weights:
         The rotation from items' to labels' positions; `multiplication_by_i` if not given.
     """
     if np.shape(z) != (len(LAYOUT),):
-        raise InputError(f"a point of the subspace has {len(LAYOUT)} coordinates, not {np.shape(z)}")
+        raise InputError(
+            f"a point of the subspace has {len(LAYOUT)} coordinates, not {np.shape(z)}"
+        )
     weights = zeros(D)
     basis = _basis(D, M)
     for value, (which, row, column, kind) in zip(z, LAYOUT.values(), strict=True):

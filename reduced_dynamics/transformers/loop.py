@@ -10,14 +10,16 @@ import dataclasses
 import io
 import json
 import os
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numba
 import numpy as np
 
-from reduced_dynamics import files
+from reduced_dynamics import __version__, files
 from reduced_dynamics.errors import InputError, IntegrationError, ReducedDynamicsError
 from reduced_dynamics.trajectory import Trajectory
 from reduced_dynamics.transformers.optimisers import Arrays, Optimiser
@@ -145,7 +147,7 @@ def run(
     def stats():
         seconds = time.perf_counter() - begun
         done = state.step - first_step
-        return {"steps": state.step, "seconds": seconds, "steps_per_second": done / seconds}
+        return {"steps": state.step, "wall_s": seconds, "steps_per_s": done / seconds}
 
     def so_far(message):
         return model.trajectory(np.array(state.rows), stats(), message) if state.rows else None
@@ -178,19 +180,32 @@ def run(
                 saved = time.perf_counter()
             if progress is not None and (recorded or now - reported > REPORT_EVERY):
                 done = state.step - first_step
-                left = (now - begun) * (model.steps - state.step) / max(done, 1)
+                left = (now - begun) * (model.steps - step) / max(done, 1)
                 progress(step, model.steps, loss, left)
                 reported = now
+        if checkpoint is not None:
+            _save(model, state, checkpoint)
     except KeyboardInterrupt:
         message = f"training was interrupted before step {state.step} of {model.steps}"
         if checkpoint is not None:
-            _save(model, state, checkpoint)
-            message += f"; the same settings with checkpoint '{checkpoint}' take it up again"
+            try:
+                _save(model, state, checkpoint)
+                message += f"; the same settings with checkpoint '{checkpoint}' take it up again"
+            except InputError as error:  # what was recorded must not be lost to a full disk
+                message += f"; {error}"
         raise TrainingInterrupted(message, state.step, so_far(message), checkpoint) from None
-    if checkpoint is not None:
-        _save(model, state, checkpoint)
     message = f"all {model.steps} steps were made"
     return model.trajectory(np.array(state.rows), stats(), message), state.weights
+
+
+def versions() -> dict[str, str]:
+    """Versions of what trains: this package, Python, numpy, numba."""
+    return {
+        "reduced_dynamics": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+    }
 
 
 def recorded_steps(record: int | tuple[float, ...], last: int, time_step: float) -> frozenset[int]:
@@ -243,17 +258,16 @@ def curvature(model: Model, weights: Arrays, iterations: int = 20) -> float:
         if norm == 0.0:
             return 0.0
         along = tuple(v / norm for v in along)
-        along = tuple(
-            (p - m) / (2.0 * h) for p, m in zip(gradient(h), gradient(-h), strict=True)
-        )
+        along = tuple((p - m) / (2.0 * h) for p, m in zip(gradient(h), gradient(-h), strict=True))
         eigenvalue = float(np.sqrt(sum(np.vdot(v, v) for v in along)))
     return eigenvalue
 
 
 def _divergence(model, step, loss, rows, calm) -> str:
+    if not rows:
+        return f"the loss of the initial weights is {loss:g}; start from smaller weights"
     rate = model.optimiser.learning_rate
-    start = f"from {rows[0][1]:.3g} " if rows else ""
-    said = f"training diverged at step {step}: the loss went {start}to {loss:.3g}; "
+    said = f"training diverged at step {step}: the loss went from {rows[0][1]:.3g} to {loss:.3g}; "
     with np.errstate(all="ignore"):
         bound = model.optimiser.stable_learning_rate(curvature(model, calm.weights))
     if bound is not None and bound < rate:
@@ -285,7 +299,8 @@ def _generator(state: dict[str, Any]) -> np.random.Generator:
 
 def _settings(model: Model) -> dict[str, Any]:
     """The configuration as it comes back from a file."""
-    return json.loads(json.dumps({"model": model.name, **dataclasses.asdict(model.config)}))
+    settings = {"model": model.name, **dataclasses.asdict(model.config)}
+    return json.loads(json.dumps(settings, default=lambda number: number.item()))
 
 
 def _save(model: Model, state: _State, path) -> None:

@@ -50,8 +50,12 @@ class Momentum:
         return tuple(w - self.learning_rate * u for w, u in zip(weights, v, strict=True)), v
 
     def stable_learning_rate(self, curvature: float) -> float:
-        """Below this, a quadratic bowl of that curvature is descended and not climbed."""
-        return 2.0 * (1.0 + self.momentum) / curvature if curvature else np.inf
+        """Long steps η / (1 − μ) within plain descent's 2 / curvature.
+
+        On a fixed quadratic bowl even 2 (1 + μ) / curvature is stable, but where curvature
+        grows along the way the velocity carries the weights beyond it.
+        """
+        return 2.0 * (1.0 - self.momentum) / curvature if curvature else np.inf
 
 
 @dataclass(frozen=True)

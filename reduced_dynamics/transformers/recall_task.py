@@ -77,9 +77,7 @@ def check_sizes(N: int, D: int, batch: int, inputs: str, query: str | int) -> No
             f"positions in C^(D/2); the smallest D that would do is {2 * N + 2}"
         )
     if D % 2:
-        raise InputError(
-            f"D = {D} is odd, but positions live in C^(D/2); use D = {D + 1} instead"
-        )
+        raise InputError(f"D = {D} is odd, but positions live in C^(D/2); use D = {D + 1} instead")
 
 
 def sample_batch(

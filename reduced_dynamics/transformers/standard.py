@@ -178,7 +178,7 @@ def _forward(weights, sequences, scaled):
     tokens, target = sequences
     B, T = tokens.shape
     vocabulary, positions = len(weights.tokens), len(weights.positions)
-    if T > positions:
+    if positions < T:
         raise InputError(f"sequences of {T} rows need a table of {T} positions, not {positions}")
     if tokens.size and not (tokens.min() >= 0 and tokens.max() < vocabulary):
         raise InputError(f"tokens must be numbers from 0 to {vocabulary - 1}, the vocabulary")

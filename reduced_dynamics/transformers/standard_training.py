@@ -8,16 +8,14 @@ any matching of items.
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from reduced_dynamics import __version__
 from reduced_dynamics.errors import InputError, unknown
 from reduced_dynamics.trajectory import Crossing, Trajectory
 from reduced_dynamics.transformers import standard
-from reduced_dynamics.transformers.loop import Progress, recorded_steps, run
+from reduced_dynamics.transformers.loop import Progress, recorded_steps, run, versions
 from reduced_dynamics.transformers.optimisers import optimiser
 from reduced_dynamics.transformers.standard import Outcome, Sequences, Weights
 
@@ -87,6 +85,12 @@ class StandardConfig:
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
         recorded_steps(self.record, self.steps, self.learning_rate)
+
+
+#: Both are learnt to an accuracy of 1 within 10 and 25 seconds. From a small start SGD shows the
+#: paper's order of emergence; Adam brings all three measures up at nearly the same moment.
+ADAM = StandardConfig()
+SGD = StandardConfig(optimiser="sgd", learning_rate=0.2, init_scale=0.15, steps=10_000)
 
 
 def train_standard(
@@ -221,11 +225,7 @@ class _Standard:
             },
             loss_rise=float(np.max(loss - np.minimum.accumulate(loss))),
             stats=stats,
-            versions={
-                "reduced_dynamics": __version__,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-            },
+            versions=versions(),
             source=standard.__name__,
             message=message,
         )

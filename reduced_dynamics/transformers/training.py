@@ -7,14 +7,12 @@ step × learning rate / D, for every basis matrix of the subspace has squared Fr
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from reduced_dynamics import __version__
 from reduced_dynamics.errors import InputError, unknown
 from reduced_dynamics.trajectory import Crossing, Trajectory
 from reduced_dynamics.transformers import disentangled, recall_task
@@ -25,6 +23,7 @@ from reduced_dynamics.transformers.loop import (
     TrainingInterrupted,
     recorded_steps,
     run,
+    versions,
 )
 from reduced_dynamics.transformers.optimisers import optimiser
 
@@ -95,10 +94,17 @@ class TrainingConfig:
         optimiser(self.optimiser, self.learning_rate)
         if (self.steps is None) == (self.t_end is None):
             raise InputError("say either steps or t_end, one of the two, to say when to stop")
-        if self.total_steps < 1:
+        for name in ("init_scale", "perturbation"):
+            if not 0.0 <= getattr(self, name) < np.inf:
+                raise InputError(f"{name} must be 0 or positive, not {getattr(self, name)!r}")
+        if not isinstance(self.seed, int | np.integer) or self.seed < 0:
+            raise InputError(f"the seed must be 0 or a positive integer, not {self.seed!r}")
+        if self.t_end is not None and not np.isfinite(self.t_end):
+            raise InputError(f"t_end must be finite, not {self.t_end!r}")
+        if not isinstance(self.total_steps, int | np.integer) or self.total_steps < 1:
             raise InputError(
-                f"training would make no step; set steps to 1 or more, or t_end to at least "
-                f"{self.time_step:g}, the time of one step"
+                f"there must be a whole number of steps, at least one: set steps, or t_end to no "
+                f"less than {self.time_step:g}, the time of one step"
             )
         for name in self.clamp:
             if name not in COORDINATES:
@@ -115,9 +121,7 @@ class TrainingConfig:
         return self.steps if self.steps is not None else round(self.t_end / self.time_step)
 
 
-def train(
-    config: TrainingConfig, progress: Progress | None = None, checkpoint=None
-) -> Trajectory:
+def train(config: TrainingConfig, progress: Progress | None = None, checkpoint=None) -> Trajectory:
     """Train the disentangled transformer.
 
     Parameters
@@ -160,9 +164,7 @@ def minibatch(
     loss, gradient, seconds = 0.0, disentangled.zeros(config.D), 0.0
     for size in sizes:
         begun = time.perf_counter()
-        batch = recall_task.sample_batch(
-            config.N, config.D, size, rng, config.inputs, config.query
-        )
+        batch = recall_task.sample_batch(config.N, config.D, size, rng, config.inputs, config.query)
         seconds += time.perf_counter() - begun
         part, slope = disentangled.loss_and_gradient(weights, batch, config.self_attention)
         share = size / config.batch
@@ -195,9 +197,7 @@ class _Disentangled:
         off = disentangled.off_subspace(
             Weights(*(of_weights.standard_normal(W.shape) for W in weights))
         )
-        weights = tuple(
-            W + self.config.perturbation * V for W, V in zip(weights, off, strict=True)
-        )
+        weights = tuple(W + self.config.perturbation * V for W, V in zip(weights, off, strict=True))
         return self.constrain(weights), of_batches
 
     def loss_and_gradient(self, weights, rng):
@@ -255,12 +255,8 @@ class _Disentangled:
                 "clamp": clamped or "nothing",
             },
             loss_rise=float(np.max(loss - np.minimum.accumulate(loss))),
-            stats=stats | {"sampling_share": self.sampling / stats["seconds"]},
-            versions={
-                "reduced_dynamics": __version__,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-            },
+            stats=stats | {"sampling_share": self.sampling / stats["wall_s"]},
+            versions=versions(),
             time_scale=float(config.D),
             source=disentangled.__name__,
             message=message,

@@ -1,0 +1,667 @@
+"""LaTeX of everything derived: every stage of every program as a named equation, and the rest.
+
+`document` gives a complete article for ``pdflatex``; `stage_equations` the equations of any
+program. Formulas are printed from the derivation's own objects. `arranged` reorders them for
+reading and checks that it changed nothing; the words between them are all that is written here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import NamedTuple
+
+import sympy as sp
+from sympy.printing.latex import LatexPrinter
+
+from derivations.commutant import ARCHITECTURE, LETTERS, TASK, count
+from derivations.conserved import linear_invariants
+from derivations.differentiate import gradient
+from derivations.musat import (
+    HEAD,
+    alpha,
+    beta,
+    derive_musat3,
+    first_integral,
+    gamma,
+    musat3_loss,
+    query_last,
+    recall_programs,
+    sharp_constants,
+    slow_flow,
+)
+from derivations.staged import (
+    N,
+    Pair,
+    Program,
+    RowSoftmax,
+    Scalar,
+    Scan,
+    Softmax,
+    Stage,
+    Sum,
+    Weight,
+    defined,
+    i,
+    q,
+)
+
+# ---------------------------------------------------------------- expressions, arranged for reading
+
+_ADJOINT = ("bar_", "scan_", "sum_", "mean_", "pairmean_", "e_")
+
+
+def _level(program: Program, symbol: sp.Symbol) -> int:
+    """Sums are collected first by adjoints, then coordinates, attention of pairs, of the query."""
+    if str(symbol).startswith(_ADJOINT):
+        return 0
+    if symbol in program.coordinates:
+        return 1
+    return 2 if symbol in program.pair_symbols or str(symbol).startswith("A_") else 3
+
+
+def natural(symbol: sp.Symbol) -> tuple:
+    """Sort key: beta9 before beta10."""
+    return tuple(int(t) if t.isdigit() else t for t in re.split(r"(\d+)", str(symbol)))
+
+
+def arranged(expr: sp.Expr, program: Program) -> sp.Expr:
+    """The same expression for reading: sums collected level by level, equal coefficients together.
+
+    Raises
+    ------
+    ArithmeticError
+        If it is not the same expression.
+    """
+    shown = _collected(expr, program, 0)
+    if sp.expand(sp.together(shown - expr)) != 0:
+        raise ArithmeticError(f"{expr} became {shown}")
+    return shown
+
+
+def _collected(expr: sp.Expr, program: Program, level: int) -> sp.Expr:
+    if expr.is_Mul and any(factor.is_Add for factor in expr.args):
+        factors = [_collected(f, program, level) if f.is_Add else f for f in expr.args]
+        return sp.Mul(*factors, evaluate=False)
+    if level > 3 or not expr.is_Add:
+        return sp.factor(expr)
+    denominator = sp.S.One
+    if level == 3:
+        expr, denominator = sp.fraction(sp.together(expr))
+    parameters = {i, *program.parameters}
+    here = [s for s in expr.free_symbols - parameters if _level(program, s) == level]
+    if not here:
+        return _over(_collected(expr, program, level + 1), denominator)
+    polynomial = sp.Poly(sp.expand(expr), *sorted(here, key=natural))
+    groups: dict[sp.Expr, list[sp.Expr]] = {}
+    for powers, coefficient in polynomial.terms():
+        monomial = sp.Mul(*(s**k for s, k in zip(polynomial.gens, powers, strict=True)))
+        known = coefficient if coefficient in groups or -coefficient not in groups else -coefficient
+        groups.setdefault(known, []).append(monomial if known == coefficient else -monomial)
+    terms: list[sp.Expr] = []
+    for coefficient, monomials in groups.items():
+        coefficient = _collected(coefficient, program, level + 1)
+        if coefficient.could_extract_minus_sign() and not coefficient.is_Add:
+            coefficient, monomials = -coefficient, [-m for m in monomials]
+        group = sp.Add(*monomials)
+        if coefficient == 1:
+            terms += sp.Add.make_args(group)
+        else:
+            plain = not (group.is_Add or coefficient.is_Add)
+            terms.append(sp.Mul(coefficient, group, evaluate=plain))
+    return _over(terms[0] if len(terms) == 1 else sp.Add(*terms, evaluate=False), denominator)
+
+
+def _over(numerator: sp.Expr, denominator: sp.Expr) -> sp.Expr:
+    if denominator == 1:
+        return numerator
+    return sp.Mul(numerator, 1 / denominator, evaluate=False)
+
+
+# ---------------------------------------------------------------- the regions of a stage
+
+
+class Case(NamedTuple):
+    """One form that a stage has, for ``first <= i <= last`` in any of the ranges."""
+
+    ranges: tuple[tuple[sp.Expr, sp.Expr], ...]
+    form: object
+
+    @property
+    def single(self) -> sp.Expr | None:
+        """The one pair, if it is one."""
+        (first, last), *others = self.ranges
+        return first if first == last and not others else None
+
+
+def cases(program: Program, by_region: Mapping[str, object]) -> list[Case]:
+    """The different forms of a stage, by the first pair that has them."""
+    found: list[Case] = []
+    for region in program.regions:
+        if region.name not in by_region:
+            continue
+        form, here = by_region[region.name], (region.first, region.last)
+        same = next((k for k, case in enumerate(found) if case.form == form), None)
+        if same is None:
+            found.append(Case((here,), form))
+            continue
+        *ranges, (first, last) = found[same].ranges
+        if last == region.first - 1:
+            ranges += [(first, region.last)]
+        else:
+            ranges += [(first, last), here]
+        found[same] = Case(tuple(ranges), form)
+    return found
+
+
+def condition(
+    case: Case, index: str = "i", leq: str = r" \le ", neq: str = r" \ne ", comma: str = r",\ "
+) -> str:
+    """Where a case holds, in LaTeX or with other signs."""
+    if case.single is not None:
+        return f"{index} = {case.single}"
+    gaps = list(zip(case.ranges, case.ranges[1:], strict=False))
+    whole = f"{case.ranges[0][0]}{leq}{index}{leq}{case.ranges[-1][1]}"
+    missing = [b[0] - 1 for a, b in gaps if a[1] + 1 == b[0] - 1]
+    if len(missing) < len(gaps):
+        raise ValueError(f"no short condition for {case.ranges}")
+    return comma.join([whole, *(f"{index}{neq}{m}" for m in missing)])
+
+
+# ---------------------------------------------------------------- symbols
+
+_GREEK = frozenset(LETTERS)
+#: A value that is one number on a whole region, by the pair that stands for the region.
+REGION_INDEX = {"first": "1", "before": "<q", "at": "q", "after": ">q"}
+_DECORATION = {
+    "bar": r"\bar{%s}%s",
+    "sum": r"\bar{%s}%s^{\,\Sigma}",
+    "scan": r"\vec{%s}%s",
+    "mean": r"\langle\bar{%s}\rangle%s",
+    "pairmean": r"\langle\bar{%s}\rangle%s^{\Sigma}",
+    "d": r"\frac{\partial\mathcal{L}}{\partial %s%s}",
+}
+
+
+def symbol_tex(name: str, index: str | None = None) -> str:
+    """A stage's or coordinate's symbol; `index` is the pair's where there is one a pair."""
+    if name == "w_q":  # what a program reports of w at the query's pair
+        return "w"
+    prefix, _, rest = name.partition("_")
+    if prefix not in _DECORATION or not rest:
+        prefix, rest = "", name
+    if rest == "loss" or rest.startswith("loss_"):
+        head, subscripts = r"\mathcal{L}", [rf"\mathrm{{{p}}}" for p in rest.split("_")[1:]]
+    else:
+        first, *others = rest.split("_")
+        letters, digits = re.fullmatch(r"([A-Za-z]+)(\d*)", first).groups()
+        head = f"\\{letters}" if letters in _GREEK else letters
+        subscripts = [digits] if digits else []
+        if prefix in ("mean", "pairmean"):
+            others = []  # one softmax, named by any of its weights
+        subscripts += [REGION_INDEX.get(part, part) for part in others]
+    if index:
+        subscripts.append(index)
+    subscript = f"_{{{','.join(subscripts)}}}" if subscripts else ""
+    return (_DECORATION.get(prefix, "%s%s")) % (head, subscript)
+
+
+class Order:
+    """For printers: in what order sums and products of a program are written."""
+
+    program: Program
+
+    def _as_ordered_terms(self, expr, order=None):
+        """By the first coordinate in them; the others after, positive ones first."""
+        rank = {c: k for k, c in enumerate(self.program.coordinates)}
+
+        def key(term):
+            found = [rank[s] for s in term.free_symbols if s in rank]
+            return min(found, default=len(rank)), not found and term.could_extract_minus_sign()
+
+        return sorted(expr.as_ordered_terms() if expr.is_Add else [expr], key=key)
+
+    def split(self, product: sp.Expr) -> tuple[bool, list[sp.Expr], list[sp.Expr]]:
+        """Whether it is negative, and the factors above and below the line, in order."""
+        number, above, below = sp.S.One, [], []
+        for factor in sp.Mul.make_args(product):
+            power = factor.as_base_exp()[1]
+            if factor.is_Rational:
+                number *= factor
+            elif power.is_Rational and power.is_negative:
+                below.append(1 / factor)
+            else:
+                above.append(factor)
+        coordinates, parameters = set(self.program.coordinates), {i, *self.program.parameters}
+
+        def key(factor):
+            free = factor.free_symbols
+            kind = 0 if free <= parameters else 1 if free <= coordinates else 2 + factor.is_Add
+            return kind, [natural(s) for s in sorted(free, key=natural)]
+
+        above, below = sorted(above, key=key), sorted(below, key=key)
+        if abs(number.p) != 1:
+            above.insert(0, sp.Integer(abs(number.p)))
+        if number.q != 1:
+            below.insert(0, sp.Integer(number.q))
+        return number < 0, above, below
+
+
+class _Printer(Order, LatexPrinter):
+    """SymPy's LaTeX with the symbols of a program, at the pair `index`."""
+
+    def __init__(self, program: Program, index: sp.Expr = i):
+        super().__init__()
+        self.program, self.index = program, index
+        self.pairs = program.pair_symbols
+
+    def _print_Symbol(self, expr):
+        if expr == i:
+            return str(self.index)
+        return symbol_tex(str(expr), str(self.index) if expr in self.pairs else None)
+
+    def _print_Mul(self, expr):
+        negative, above, below = self.split(expr)
+        tex = " ".join(self._factor(f, alone=len(above) == 1 and below) for f in above) or "1"
+        if below:
+            bottom = " ".join(self._factor(f, alone=len(below) == 1) for f in below)
+            tex = rf"\frac{{{tex}}}{{{bottom}}}"
+        return f"- {tex}" if negative else tex
+
+    def _factor(self, expr, alone):
+        tex = self._print(expr)
+        if not expr.is_Add or alone:
+            return tex
+        return rf"\left({tex}\right)" if r"\frac" in tex else f"({tex})"
+
+
+# ---------------------------------------------------------------- equations
+
+#: What fits in a line, in glyphs: of a case, of a whole equation.
+NARROW, WIDE = 66, 88
+
+
+class Equation(NamedTuple):
+    """A named equation: the name of what it defines, what that is, and its LaTeX."""
+
+    name: str
+    text: str
+    tex: str
+
+
+def _glyphs(tex: str) -> int:
+    """Roughly how many glyphs wide a formula is."""
+    tex = re.sub(r"\\(left|right|mathcal|mathrm|quad|qquad|bar|vec)|[{}_^\s]", "", tex)
+    return len(re.sub(r"\\[A-Za-z]+", "x", tex))
+
+
+def _lines(printer: _Printer, expr: sp.Expr, width: int) -> list[str]:
+    """A sum as lines that fit; products are not broken."""
+    lines, current = [], ""
+    for term in printer._as_ordered_terms(expr):
+        text = printer.doprint(term)
+        if not text.startswith("-") and (current or lines):
+            text = f"+ {text}"
+        if current and _glyphs(current) + _glyphs(text) > width:
+            lines.append(current)
+            current = rf"\quad {{}}{text}"
+        else:
+            current = f"{current} {text}".strip()
+    return [*lines, current]
+
+
+def _block(lines: Sequence[str]) -> str:
+    if len(lines) == 1:
+        return lines[0]
+    return r"\begin{aligned}[t] & " + " \\\\\n & ".join(lines) + r" \end{aligned}"
+
+
+def _rows(lines: Iterable[str]) -> str:
+    return r"\begin{aligned} & " + " \\\\[1ex]\n & ".join(filter(None, lines)) + r" \end{aligned}"
+
+
+def _by_cases(program: Program, found: Sequence[Case], index: sp.Symbol = i) -> str:
+    """Right-hand side of a value of pair `index`."""
+    rows = []
+    for case in found:
+        lines = _lines(_Printer(program, index), arranged(case.form, program), NARROW)
+        rows.append((_block(lines), condition(case, str(index))))
+    if len(rows) == 1:
+        return rf"{rows[0][0]}, \qquad {rows[0][1]}"
+    body = " \\\\[1ex]\n".join(rf"{value}, & {where}" for value, where in rows)
+    return rf"\begin{{cases}} {body} \end{{cases}}"
+
+
+def _summand(printer: _Printer, expr: sp.Expr) -> str:
+    tex = printer.doprint(expr)
+    return rf"\left({tex}\right)" if expr.is_Add else tex
+
+
+def _sum(program: Program, found: Sequence[Case]) -> str:
+    if len(found) == 1 and found[0].single is not None:
+        case = found[0]
+        printer = _Printer(program, case.single)
+        return _block(_lines(printer, arranged(case.form, program), WIDE))
+    ranges = [r for case in found for r in case.ranges]
+    program_order = [r.first for r in program.regions]
+    first = min(ranges, key=lambda r: program_order.index(r[0]))[0]
+    last = max(ranges, key=lambda r: program_order.index(r[0]))[1]
+    limits = rf"\sum_{{i={first}}}^{{{last}}}"
+    if len(found) == 1 and len(found[0].ranges) == 1:
+        return f"{limits} {_summand(_Printer(program), arranged(found[0].form, program))}"
+    return rf"{limits} {_by_cases(program, found)}"
+
+
+def _total(printer: _Printer, weights: Iterable[Weight]) -> str:
+    weights = sorted(weights, key=lambda w: w.score == 0)
+    return " + ".join(
+        _summand(printer, sp.exp(w.score))
+        if w.multiplicity == 1
+        else printer.doprint(w.multiplicity * sp.exp(w.score))
+        for w in weights
+    )
+
+
+def _shares(printer: _Printer, weights: Sequence[Weight], total: str) -> list[str]:
+    return [
+        rf"{printer.doprint(w.name)} = \frac{{{printer.doprint(sp.exp(w.score))}}}{{{total}}}"
+        for w in weights
+    ]
+
+
+def _normalised(printer: _Printer, weights: Sequence[Weight], index: str = "") -> str:
+    """Weights of one softmax in a line; the total has a name where it is needed often."""
+    total = _total(printer, weights)
+    if len(weights) <= 2:
+        return r", \qquad ".join(_shares(printer, weights, total))
+    return r", \qquad ".join([*_shares(printer, weights, f"Z{index}"), f"Z{index} = {total}"])
+
+
+def _softmax(program: Program, stage: Softmax) -> str:
+    printer = _Printer(program)
+    if not stage.pairs:
+        return _normalised(printer, stage.classes)
+    found = cases(program, stage.pairs)
+    lines = [r", \qquad ".join(_shares(printer, stage.classes, "Z"))]
+    lines += [r", \qquad ".join([*_shares(printer, c.form, "Z"), condition(c)]) for c in found]
+    parts = [_total(printer, stage.classes)] if stage.classes else []
+    for case in found:
+        ((first, last),) = case.ranges
+        parts.append(rf"\sum_{{i={first}}}^{{{last}}} \left({_total(printer, case.form)}\right)")
+    return _rows([*lines, "Z = " + " + ".join(parts)])
+
+
+def _row_softmax(program: Program, stage: RowSoftmax) -> str:
+    printer = _Printer(program)
+    return _rows(
+        rf"{_normalised(printer, case.form, '_i')}, \qquad {condition(case)}"
+        for case in cases(program, stage.rows)
+    )
+
+
+def stage_tex(program: Program, stage: Stage) -> str:
+    """A stage as one displayed formula."""
+    if isinstance(stage, Softmax):
+        return _softmax(program, stage)
+    if isinstance(stage, RowSoftmax):
+        return _row_softmax(program, stage)
+    left = _Printer(program).doprint(stage.name)
+    match stage:
+        case Scalar(_, expr):
+            right = _block(_lines(_Printer(program), arranged(expr, program), WIDE))
+        case Pair(_, exprs):
+            right = _by_cases(program, cases(program, exprs))
+        case Sum(_, exprs):
+            right = _sum(program, cases(program, exprs))
+        case Scan(_, exprs, suffix):
+            j = sp.Symbol("j", integer=True, positive=True)
+            found = cases(program, exprs)
+            limit = r"\sum_{j>i}" if suffix else r"\sum_{j<i}"
+            # A scan over every pair, or over all that can be later, needs no condition on j.
+            if len(found) == 1 and (suffix or found[0].ranges[0][0] == 1):
+                shown = arranged(found[0].form, program)
+                right = f"{limit} {_summand(_Printer(program, j), shown)}"
+            else:
+                right = rf"{limit} {_by_cases(program, found, j)}"
+    return f"{left} = {right}"
+
+
+# ---------------------------------------------------------------- names in words
+
+_WORDS = {
+    "u": "the query's attention on the item it repeats",
+    "v": "the query's attention on any other row",
+    "s_T": "the query's attention on itself",
+    "c": "an item's attention on an earlier row",
+    "s_a": "an item's attention on itself",
+    "w": "a label's attention on its own item",
+    "r": "a label's attention on an earlier row",
+    "s_b": "a label's attention on itself",
+    "S_a": "score of an item's row",
+    "S_b": "score of a label's row",
+    "S_T": "score of the query's own row",
+    "A_a": "attention on an item's row",
+    "A_b": "attention on a label's row",
+    "A_T": "attention on the query's own row",
+    "P_a": "what later rows hand on of a token they saw",
+    "P_b": "what later rows hand on of a label they saw",
+    "e_a": "error of the output on an item",
+    "e_b": "error of the output on a label",
+    "loss": "loss",
+    "loss_loop": "the part of the loss that is a sum over pairs",
+    "A": "attention on the right label",
+    "w_q": "the right label's attention on its own item",
+}
+_LAYER = dict.fromkeys(("u", "v", "s_T", "c", "s_a", "w", "r", "s_b"), "layer 1: ")
+_LAYER |= dict.fromkeys(("S_a", "S_b", "S_T", "A_a", "A_b", "A_T"), "layer 2: ")
+_REGION_WORDS = {
+    "first": "first pair",
+    "before": "pairs before the query's",
+    "at": "query's pair",
+    "after": "pairs after the query's",
+}
+_ADJOINT_WORDS = {
+    "bar": "adjoint",
+    "sum": "adjoint, summed over the pairs",
+    "scan": "adjoint of a sum over later pairs",
+    "mean": "mean adjoint of the softmax",
+    "pairmean": "mean adjoint of the softmax, its part over the pairs",
+}
+
+
+def describe(name: str) -> str:
+    """What a stage's symbol stands for, in words."""
+    prefix, _, rest = name.partition("_")
+    if prefix in _ADJOINT_WORDS:
+        inner = describe(rest)
+        return _ADJOINT_WORDS[prefix] + ("" if inner == rest else f": {inner}")
+    base, _, region = name.rpartition("_")
+    if region in _REGION_WORDS and base in _WORDS:
+        return f"{describe(base)} ({_REGION_WORDS[region]}, and rows of the same score)"
+    return _LAYER.get(name, "") + _WORDS.get(name, name)
+
+
+# ---------------------------------------------------------------- collections of equations
+
+
+def stage_equations(program: Program, after: int = 0) -> list[Equation]:
+    """One equation for every stage of a program, from stage `after` on."""
+    return [
+        Equation(
+            ", ".join(map(str, defined(stage))),
+            "; ".join(describe(str(name)) for name in defined(stage)),
+            stage_tex(program, stage),
+        )
+        for stage in program.stages[after:]
+    ]
+
+
+def gradient_equations(program: Program) -> list[Equation]:
+    """The stages that the gradient adds, and what they give."""
+    full = gradient(program)
+    printer = _Printer(full)
+    slopes = {c: full.outputs[f"d_{c}"] for c in full.coordinates}
+    moving = [
+        f"{symbol_tex(f'd_{c}')} = {printer.doprint(e)}" for c, e in slopes.items() if e != 0
+    ]
+    still = [symbol_tex(f"d_{c}") for c, e in slopes.items() if e == 0]
+    lines = [r" \qquad ".join(moving[k : k + 5]) for k in range(0, len(moving), 5)]
+    if still:
+        lines.append(" = ".join([*still, "0"]))
+    result = stage_equations(full, after=len(program.stages))
+    return [*result, Equation("gradient", "the gradient", _rows(lines))]
+
+
+def weight_equations() -> list[Equation]:
+    """The weight matrices on the invariant subspace, block by block."""
+    result = count()
+    equations = []
+    for weight, rows, columns in result.weights:
+        blocks = [["0"] * len(columns) for _ in rows]
+        for c in result.coordinates:
+            if c.weight == weight:
+                text = f"{symbol_tex(c.name)} {c.map.name}"
+                known = blocks[c.row][c.column]
+                blocks[c.row][c.column] = text if known == "0" else f"{known} + {text}"
+        body = " \\\\\n".join(" & ".join(row) for row in blocks)
+        name = re.sub(r"(\d)", r"_\1", weight)
+        tex = rf"{name} = \begin{{pmatrix}} {body} \end{{pmatrix}}"
+        of = " and ".join(
+            f"{side} ({', '.join(_labels(spaces))})"
+            for side, spaces in (("rows", rows), ("columns", columns))
+        )
+        equations.append(Equation(weight, f"blocks of {name[0]}{name[2:]}, {of}", tex))
+    return equations
+
+
+def _labels(spaces) -> list[str]:
+    names = [space.name for space in spaces]
+    return [name + "'" * names[:k].count(name) for k, name in enumerate(names)]
+
+
+def invariant_equations(program: Program) -> list[Equation]:
+    """Linear first integrals of a program's flow."""
+    printer = _Printer(program)
+    found = [rf"{printer.doprint(e)} = \mathrm{{const}}" for e in linear_invariants(program)]
+    lines = [r", \qquad ".join(found[k : k + 5]) for k in range(0, len(found), 5)]
+    return [
+        Equation("invariants", f"{len(found)} linear first integrals of the flow", _rows(lines))
+    ]
+
+
+# ---------------------------------------------------------------- musat3, without loops
+
+
+def in_attention(program: Program, output: str = "loss") -> sp.Expr:
+    """An output of a program without loops, its softmaxes' weights kept as symbols.
+
+    Of a softmax over two classes the larger class goes: weights add up to 1.
+    """
+    values: dict[sp.Symbol, sp.Expr] = {}
+    for stage in program.stages:
+        match stage:
+            case Scalar(name, expr):
+                free = sorted(expr.free_symbols - set(program.parameters), key=natural)
+                values[name] = sp.collect(sp.expand(expr), free, sp.factor).xreplace(values)
+            case Softmax(classes, pairs) if not pairs and len(classes) <= 2:
+                single = [w for w in classes if w.multiplicity == 1]
+                for w in classes:
+                    if w not in single:
+                        rest = 1 - sp.Add(*(s.name for s in single))
+                        values[w.name] = rest / sp.factor(w.multiplicity)
+            case Softmax(_, pairs) if not pairs:
+                pass
+            case _:
+                raise ValueError(f"{defined(stage)} runs over the pairs")
+    expr = program.outputs[output].xreplace(values)
+    return min((expr, sp.factor(expr)), key=sp.count_ops)
+
+
+def head_equations(self_attention: bool = False) -> list[Equation]:
+    """The loss of `musat3` for q = N and its slopes, in the two attention weights."""
+    program = gradient(query_last(self_attention))
+    printer = _Printer(program)
+    result = []
+    for name, text in (
+        ("loss", "the loss, in its attention weights"),
+        *((f"d_{c}", f"slope along {c}") for c in program.coordinates),
+    ):
+        shown = in_attention(program, name)
+        left = symbol_tex(name)
+        lines = _lines(printer, shown, WIDE)
+        result.append(Equation(name, text, f"{left} = {_block(lines)}"))
+    return result
+
+
+def limit_equations() -> list[Equation]:
+    """First integral, slow flow and sharp constants of `musat3`, q = N."""
+    printer = _Printer(query_last())
+    scales = {str(gamma): "N"}
+
+    def scale(name):
+        return scales.get(name, "N^2")
+
+    flow = [
+        rf"\lim_{{N\to\infty}} {scale(name)} \frac{{d{symbol_tex(name)}}}{{dt}}"
+        rf" = {printer.doprint(speed)}"
+        for name, speed in slow_flow().items()
+    ]
+    constants = []
+    for name, value in sharp_constants().items():
+        event = name.removeprefix("T_")
+        letter = "T" if name != event else "t"
+        label = rf"\mathrm{{{'ICL'}}}" if name == "t_icl" else symbol_tex(event)
+        if name == "t_icl":
+            letter, event = "t", name
+        constants.append(
+            rf"\frac{{{letter}_{{{label}}}}}{{{scale(event)}}}"
+            rf" \to {printer.doprint(sp.expand_log(value, force=True))}"
+            rf" \approx {sp.N(value, 8)}"
+        )
+    integral = printer.doprint(first_integral())
+    return [
+        Equation("first_integral", "first integral of the flow", f"{integral} = \\mathrm{{const}}"),
+        Equation("slow_flow", "leading order of the flow at fixed coordinates", _rows(flow)),
+        Equation(
+            "constants", "sharp constants of emergence, threshold 1/2", _rows(constants)
+        ),
+    ]
+
+
+# ---------------------------------------------------------------- documents
+
+#: A part of a document: heading, introduction, equations.
+Part = tuple[str, str, list[Equation]]
+
+_PREAMBLE = r"""\documentclass[10pt]{article}
+\usepackage[a4paper, margin=20mm]{geometry}
+\usepackage{amsmath}
+\setlength{\parindent}{0pt}
+\setlength{\parskip}{1ex}
+\allowdisplaybreaks
+\begin{document}
+"""
+
+_CONVENTIONS = (
+    "Pairs are numbered $i = 1, \\dots, N$, the query repeats the item of pair $q$. A value is $0$"
+    " at pairs for which no case is listed, and an empty sum is $0$. The tag of an equation is the"
+    " name of the stage in the program. Subscripts $a$ and $b$ mean items and labels."
+)
+
+
+def _musat19_parts(self_attention: bool) -> list[Part]:
+    first, later = recall_programs(self_attention)
+    return [
+        ("The invariant subspace", "Weights that commute with the task's symmetries.",
+         weight_equations()),
+        ("The loss, $2 \\le q \\le N$", "", stage_equations(later)),
+        ("Its gradient, $2 \\le q \\le N$",
+         "Stages in the order of computation, each the adjoint of a stage above.",
+         gradient_equations(later)),
+        ("The loss, $q = 1$", "", stage_equations(first)),
+        ("Its gradient, $q = 1$", "", gradient_equations(first)),
+        ("What the flow conserves",
+         "The loss does not change along these directions, at any stage.",
+         invariant_equations(later)),
+    ]  # fmt: skip
