@@ -8,26 +8,22 @@ reading and checks that it changed nothing; the words between them are all that 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import sympy as sp
 from sympy.printing.latex import LatexPrinter
 
-from derivations.commutant import ARCHITECTURE, LETTERS, TASK, count
+from derivations.commutant import LETTERS, count
 from derivations.conserved import linear_invariants
 from derivations.differentiate import gradient
 from derivations.musat import (
-    HEAD,
-    alpha,
-    beta,
-    derive_musat3,
     first_integral,
     gamma,
     musat3_loss,
     query_last,
     recall_programs,
+    restrict,
     sharp_constants,
     slow_flow,
 )
@@ -195,7 +191,7 @@ def symbol_tex(name: str, index: str | None = None) -> str:
         head, subscripts = r"\mathcal{L}", [rf"\mathrm{{{p}}}" for p in rest.split("_")[1:]]
     else:
         first, *others = rest.split("_")
-        letters, digits = re.fullmatch(r"([A-Za-z]+)(\d*)", first).groups()
+        letters, digits = re.fullmatch(r"([A-Za-z]+'*)(\d*)", first).groups()
         head = f"\\{letters}" if letters in _GREEK else letters
         subscripts = [digits] if digits else []
         if prefix in ("mean", "pairmean"):
@@ -218,7 +214,7 @@ class Order:
 
         def key(term):
             found = [rank[s] for s in term.free_symbols if s in rank]
-            return min(found, default=len(rank)), not found and term.could_extract_minus_sign()
+            return min(found, default=len(rank)), term.could_extract_minus_sign()
 
         return sorted(expr.as_ordered_terms() if expr.is_Add else [expr], key=key)
 
@@ -237,7 +233,12 @@ class Order:
 
         def key(factor):
             free = factor.free_symbols
-            kind = 0 if free <= parameters else 1 if free <= coordinates else 2 + factor.is_Add
+            if free <= parameters:
+                kind = 0
+            elif free <= coordinates:
+                kind = 2 if factor.has(sp.exp) else 1
+            else:
+                kind = 4 if factor.is_Add else 3
             return kind, [natural(s) for s in sorted(free, key=natural)]
 
         above, below = sorted(above, key=key), sorted(below, key=key)
@@ -279,7 +280,7 @@ class _Printer(Order, LatexPrinter):
 # ---------------------------------------------------------------- equations
 
 #: What fits in a line, in glyphs: of a case, of a whole equation.
-NARROW, WIDE = 66, 88
+NARROW, WIDE = 54, 80
 
 
 class Equation(NamedTuple):
@@ -326,7 +327,9 @@ def _by_cases(program: Program, found: Sequence[Case], index: sp.Symbol = i) -> 
     rows = []
     for case in found:
         lines = _lines(_Printer(program, index), arranged(case.form, program), NARROW)
-        rows.append((_block(lines), condition(case, str(index))))
+        value = _block(lines)
+        style = r"\displaystyle " if r"\frac" in value and len(lines) == 1 else ""
+        rows.append((style + value, condition(case, str(index))))
     if len(rows) == 1:
         return rf"{rows[0][0]}, \qquad {rows[0][1]}"
     body = " \\\\[1ex]\n".join(rf"{value}, & {where}" for value, where in rows)
@@ -453,8 +456,8 @@ _WORDS = {
     "A": "attention on the right label",
     "w_q": "the right label's attention on its own item",
 }
-_LAYER = dict.fromkeys(("u", "v", "s_T", "c", "s_a", "w", "r", "s_b"), "layer 1: ")
-_LAYER |= dict.fromkeys(("S_a", "S_b", "S_T", "A_a", "A_b", "A_T"), "layer 2: ")
+_LAYERS = {1: {"u", "v", "s_T", "c", "s_a", "w", "r", "s_b"}, 2: {"S_a", "S_b", "S_T"}}
+_LAYERS[2] |= {"A_a", "A_b", "A_T"}
 _REGION_WORDS = {
     "first": "first pair",
     "before": "pairs before the query's",
@@ -462,24 +465,33 @@ _REGION_WORDS = {
     "after": "pairs after the query's",
 }
 _ADJOINT_WORDS = {
-    "bar": "adjoint",
-    "sum": "adjoint, summed over the pairs",
-    "scan": "adjoint of a sum over later pairs",
-    "mean": "mean adjoint of the softmax",
-    "pairmean": "mean adjoint of the softmax, its part over the pairs",
+    "bar": "adjoint of ${}$",
+    "sum": "adjoint of ${}$, summed over the pairs",
+    "scan": "adjoint of what adds up to ${}$",
+    "mean": "mean adjoint in the softmax of ${}$",
+    "pairmean": "mean adjoint in the softmax of ${}$, summed over the pairs",
 }
 
 
-def describe(name: str) -> str:
-    """What a stage's symbol stands for, in words."""
-    prefix, _, rest = name.partition("_")
-    if prefix in _ADJOINT_WORDS:
-        inner = describe(rest)
-        return _ADJOINT_WORDS[prefix] + ("" if inner == rest else f": {inner}")
+def _words(name: str) -> str:
     base, _, region = name.rpartition("_")
     if region in _REGION_WORDS and base in _WORDS:
-        return f"{describe(base)} ({_REGION_WORDS[region]}, and rows of the same score)"
-    return _LAYER.get(name, "") + _WORDS.get(name, name)
+        return f"{_WORDS[base]} ({_REGION_WORDS[region]}, and all rows of the same score)"
+    return _WORDS.get(name, "a value")
+
+
+def describe(program: Program, stage: Stage) -> str:
+    """What a stage defines, in words; several values are told apart by their symbols."""
+    printer, names = _Printer(program), list(map(str, defined(stage)))
+    prefix, _, rest = names[0].partition("_")
+    if prefix in _ADJOINT_WORDS:
+        return _ADJOINT_WORDS[prefix].format(printer.doprint(sp.Symbol(rest, real=True)))
+    base = re.sub(rf"_({'|'.join(_REGION_WORDS)})$", "", names[0])
+    layer = next((f"layer {k}: " for k, members in _LAYERS.items() if base in members), "")
+    if len(names) == 1:
+        return layer + _words(names[0])
+    parts = (f"${printer.doprint(s)}$ {_words(str(s))}" for s in defined(stage))
+    return layer + "; ".join(parts)
 
 
 # ---------------------------------------------------------------- collections of equations
@@ -490,7 +502,7 @@ def stage_equations(program: Program, after: int = 0) -> list[Equation]:
     return [
         Equation(
             ", ".join(map(str, defined(stage))),
-            "; ".join(describe(str(name)) for name in defined(stage)),
+            describe(program, stage),
             stage_tex(program, stage),
         )
         for stage in program.stages[after:]
@@ -502,9 +514,7 @@ def gradient_equations(program: Program) -> list[Equation]:
     full = gradient(program)
     printer = _Printer(full)
     slopes = {c: full.outputs[f"d_{c}"] for c in full.coordinates}
-    moving = [
-        f"{symbol_tex(f'd_{c}')} = {printer.doprint(e)}" for c, e in slopes.items() if e != 0
-    ]
+    moving = [f"{symbol_tex(f'd_{c}')} = {printer.doprint(e)}" for c, e in slopes.items() if e != 0]
     still = [symbol_tex(f"d_{c}") for c, e in slopes.items() if e == 0]
     lines = [r" \qquad ".join(moving[k : k + 5]) for k in range(0, len(moving), 5)]
     if still:
@@ -575,22 +585,49 @@ def in_attention(program: Program, output: str = "loss") -> sp.Expr:
             case _:
                 raise ValueError(f"{defined(stage)} runs over the pairs")
     expr = program.outputs[output].xreplace(values)
-    return min((expr, sp.factor(expr)), key=sp.count_ops)
+    return _positive(min((expr, sp.factor(expr)), key=sp.count_ops), program)
 
 
-def head_equations(self_attention: bool = False) -> list[Equation]:
-    """The loss of `musat3` for q = N and its slopes, in the two attention weights."""
-    program = gradient(query_last(self_attention))
-    printer = _Printer(program)
+def _positive(expr: sp.Expr, program: Program) -> sp.Expr:
+    """A product with 1 − A, not A − 1: factors positive where what is not a parameter is 0."""
+    factors = []
+    for factor in sp.Mul.make_args(expr):
+        zero = dict.fromkeys(factor.free_symbols - set(program.parameters), 0)
+        flip = factor.is_Add and factor.subs(zero).subs(N, 2).is_negative
+        factors += [sp.S.NegativeOne, -factor] if flip else [factor]
+    return sp.Mul(*factors)
+
+
+def by_power(expr: sp.Expr, program: Program) -> sp.Expr:
+    """A sum whose terms that differ by parameters only are one term."""
+    terms: dict[sp.Expr, sp.Expr] = {}
+    for term in sp.Add.make_args(expr):
+        inside = term.free_symbols - set(program.parameters)
+        parameters, rest = term.as_independent(*inside)
+        terms[rest] = terms.get(rest, 0) + parameters
+    return sp.Add(*(sp.factor(c) * rest for rest, c in terms.items()))
+
+
+def head_equations() -> list[Equation]:
+    """The loss of `musat3` for q = N: in closed form, and with its slopes in attention weights."""
+    program = gradient(query_last())
+    found = [("closed form", "loss", "the loss in closed form", musat3_loss())]
+    found += [("loss", "loss", "the loss, by the two attention weights", in_attention(program))]
+    for c in program.coordinates:
+        slope = in_attention(program, f"d_{c}")
+        found.append((f"d_{c}", f"d_{c}", f"its slope along ${symbol_tex(str(c))}$", slope))
     result = []
-    for name, text in (
-        ("loss", "the loss, in its attention weights"),
-        *((f"d_{c}", f"slope along {c}") for c in program.coordinates),
-    ):
-        shown = in_attention(program, name)
-        left = symbol_tex(name)
-        lines = _lines(printer, shown, WIDE)
-        result.append(Equation(name, text, f"{left} = {_block(lines)}"))
+    for name, symbol, text, expr in found:
+        # Exponentials of exponentials are named: they are not legible in an exponent.
+        nested = [e for e in expr.atoms(sp.exp) if e.exp.has(sp.exp)]
+        names = {e: sp.Symbol("E" + "'" * k) for k, e in enumerate(nested)}
+        shown = by_power(expr.xreplace(names), program)
+        lines = [f"{symbol_tex(symbol)} = {_block(_lines(_Printer(program), shown, WIDE))}"]
+        lines += [
+            rf"{e} = \exp\left({_Printer(program).doprint(full.exp)}\right)"
+            for full, e in names.items()
+        ]
+        result.append(Equation(name, text, r", \qquad ".join(lines)))
     return result
 
 
@@ -610,22 +647,15 @@ def limit_equations() -> list[Equation]:
     constants = []
     for name, value in sharp_constants().items():
         event = name.removeprefix("T_")
-        letter = "T" if name != event else "t"
-        label = rf"\mathrm{{{'ICL'}}}" if name == "t_icl" else symbol_tex(event)
-        if name == "t_icl":
-            letter, event = "t", name
-        constants.append(
-            rf"\frac{{{letter}_{{{label}}}}}{{{scale(event)}}}"
-            rf" \to {printer.doprint(sp.expand_log(value, force=True))}"
-            rf" \approx {sp.N(value, 8)}"
-        )
+        time = r"t_{\mathrm{ICL}}" if name == "t_icl" else f"T_{{{symbol_tex(event)}}}"
+        shown = printer.doprint(sp.expand_log(value, force=True))
+        limit = rf"\lim_{{N\to\infty}} \frac{{{time}}}{{{scale(event)}}}"
+        constants.append(rf"{limit} = {shown} \approx {sp.N(value, 8)}")
     integral = printer.doprint(first_integral())
     return [
         Equation("first_integral", "first integral of the flow", f"{integral} = \\mathrm{{const}}"),
         Equation("slow_flow", "leading order of the flow at fixed coordinates", _rows(flow)),
-        Equation(
-            "constants", "sharp constants of emergence, threshold 1/2", _rows(constants)
-        ),
+        Equation("constants", "sharp constants of emergence, threshold 1/2", _rows(constants)),
     ]
 
 
@@ -650,18 +680,86 @@ _CONVENTIONS = (
 )
 
 
+_ADJOINTS = (
+    "Stages in the order of computation. A bar is the derivative of the loss by a value,"
+    " $\\Sigma$ its sum over the pairs, an arrow a sum over earlier pairs, angle brackets the mean"
+    " over a softmax."
+)
+
+
 def _musat19_parts(self_attention: bool) -> list[Part]:
     first, later = recall_programs(self_attention)
+    weights = "Blocks that commute with the symmetries of the task; t tokens, p positions."
+    conserved = "Along these directions no stage of the loss changes."
     return [
-        ("The invariant subspace", "Weights that commute with the task's symmetries.",
-         weight_equations()),
-        ("The loss, $2 \\le q \\le N$", "", stage_equations(later)),
-        ("Its gradient, $2 \\le q \\le N$",
-         "Stages in the order of computation, each the adjoint of a stage above.",
-         gradient_equations(later)),
+        ("The invariant subspace", weights, weight_equations()),
+        (r"The loss, $2 \le q \le N$", "", stage_equations(later)),
+        (r"Its gradient, $2 \le q \le N$", _ADJOINTS, gradient_equations(later)),
         ("The loss, $q = 1$", "", stage_equations(first)),
-        ("Its gradient, $q = 1$", "", gradient_equations(first)),
-        ("What the flow conserves",
-         "The loss does not change along these directions, at any stage.",
-         invariant_equations(later)),
-    ]  # fmt: skip
+        ("Its gradient, $q = 1$", _ADJOINTS, gradient_equations(first)),
+        ("What the flow conserves", conserved, invariant_equations(later)),
+    ]
+
+
+def _musat3_parts(self_attention: bool) -> list[Part]:
+    first, later = (restrict(p) for p in recall_programs(self_attention))
+    last = query_last(self_attention)
+    printer = _Printer(last)
+    kept = ", ".join(f"${printer.doprint(c)}$" for c in last.coordinates)
+    held = f"The coordinates {kept}; the others are held at $0$. Values that are equal at many"
+    held += r" pairs have the index of one of them: $1$, $q$, or $<q$, $>q$."
+    average = rf"\overline{{\mathcal{{L}}}} = \frac{{1}}{{N}} \sum_{{{q}=1}}^{{N}} \mathcal{{L}}_q"
+    parts = [
+        (r"The loss, $2 \le q \le N$", held, stage_equations(later)),
+        (r"Its gradient, $2 \le q \le N$", _ADJOINTS, gradient_equations(later)),
+        ("The loss, $q = 1$", "", stage_equations(first)),
+        ("Its gradient, $q = 1$", _ADJOINTS, gradient_equations(first)),
+        ("The query uniform over the pairs", "", [Equation("mean", "population loss", average)]),
+        ("The loss, $q = N$", "No sum over pairs is left.", stage_equations(last)),
+        ("Its gradient, $q = N$", _ADJOINTS, gradient_equations(last)),
+    ]
+    if not self_attention:
+        parts.append(("Closed form, $q = N$", "", head_equations()))
+        parts.append(("Conservation and the limit of many pairs, $q = N$", "", limit_equations()))
+    return parts
+
+
+PARTS = {"musat19": _musat19_parts, "musat3": _musat3_parts}
+_TITLES = {
+    "musat19": "The disentangled transformer on item--label recall: 19 coordinates",
+    "musat3": "The induction head: 3 of the 19 coordinates",
+}
+
+
+def equations(name: str, *, self_attention: bool = False) -> list[Equation]:
+    """Every equation of a system's document; KeyError for an unknown name."""
+    return [e for _, _, part in PARTS[name](self_attention) for e in part]
+
+
+def _display(equation: Equation) -> str:
+    tag = equation.name.replace("_", r"\_")
+    text = equation.text[:1].upper() + equation.text[1:]
+    return (
+        f"{text}:\\nopagebreak\n\\begin{{equation*}}\n{equation.tex}\n"
+        f"\\tag{{\\texttt{{{tag}}}}}\n\\end{{equation*}}\n"
+    )
+
+
+def document(name: str, *, self_attention: bool = False) -> str:
+    """A LaTeX article with every derived equation of `musat19` or `musat3`, named.
+
+    Raises
+    ------
+    KeyError
+        If there is no such system.
+    """
+    parts = PARTS[name](self_attention)
+    rows = "A row attends to itself as well." if self_attention else "Attention is strictly causal."
+    lines = [
+        _PREAMBLE,
+        rf"\section*{{{_TITLES[name]}}}",
+        f"Musat et al., arXiv 2511.01033; orthonormal inputs. {rows} {_CONVENTIONS}",
+    ]
+    for heading, text, found in parts:
+        lines += ["", rf"\subsection*{{{heading}}}", text, "", *map(_display, found)]
+    return "\n".join([*lines, r"\end{document}", ""])

@@ -145,7 +145,7 @@ class _Problem:
         if not (0 < number < math.inf):
             raise InputError(f"the horizon must be a positive time, not {number:g}; mend --t-end")
         late = [t for t in self.options.at if t > number]
-        if late and not automatic:
+        if late:
             raise InputError(f"time {late[0]:g} lies beyond the horizon {number:g}; raise --t-end")
         return number, automatic
 
@@ -360,6 +360,28 @@ def integrate(
             recorder.trajectory(f"interrupted by the user at t = {recorder.t[-1]:g}")
         ) from None
     return recorder.trajectory(message)
+
+
+def report_at(
+    system: ReducedSystem, trajectory: Trajectory, times: Sequence[float]
+) -> dict[str, list[float]]:
+    """Loss, observables and coordinates at `times`, by name; empty without times.
+
+    Raises
+    ------
+    InputError
+        If a time lies outside the trajectory.
+    """
+    if len(times) == 0:
+        return {}
+    compiled = compile_system(system, trajectory.parameters)
+    par = np.array(system.pack(trajectory.parameters), dtype=float)
+    states = np.ascontiguousarray(trajectory.at(np.asarray(times, dtype=float)))
+    table = compiled.value_table(states, par)
+    columns = {"t": np.asarray(times, dtype=float), "loss": table[:, 0]}
+    columns |= {name: table[:, 1 + k] for k, name in enumerate(compiled.observables)}
+    columns |= {name: states[:, k] for k, name in enumerate(trajectory.coordinates)}
+    return {name: column.tolist() for name, column in columns.items()}
 
 
 def _done(problem: _Problem, recorder: _Recorder) -> str | None:

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from explicit_transformer import explicit_loss, explicit_rows
 from scipy import stats
 
 from reduced_dynamics.errors import InputError, IntegrationError
@@ -17,7 +18,6 @@ from reduced_dynamics.transformers.training import (
     minibatch,
     train,
 )
-from tests.explicit_transformer import explicit_loss, explicit_rows
 
 
 def random_weights(D, rng, scale=0.5):

@@ -1,7 +1,7 @@
 """Training the standard transformer, to a trajectory of its three progress measures.
 
-The defaults, a vocabulary and a table of 32 with N = 15 pairs, are learnt to an accuracy above .98
-in a few seconds. The query is uniform: this model's positions are the same in all sequences, so
+The defaults, a vocabulary and a table of 32 with N = 15 pairs, are learnt to an accuracy of 1 in
+ten seconds. The query is uniform: this model's positions are the same in all sequences, so
 that with the last pair always asked for it would learn to copy the row before the query, without
 any matching of items.
 """
@@ -61,8 +61,8 @@ class StandardConfig:
     positions: int = 32
     width: int = 64
     batch: int = 64
-    learning_rate: float = 3e-3
-    steps: int = 3000
+    learning_rate: float = 1e-3
+    steps: int = 3500
     query: str = "uniform"
     optimiser: str = "adam"
     scaled: bool = True
@@ -78,19 +78,23 @@ class StandardConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise InputError(f"{name} must be a positive integer, not {value!r}")
-        if not self.init_scale > 0.0:
+        if not isinstance(self.seed, int | np.integer) or self.seed < 0:
+            raise InputError(f"the seed must be 0 or a positive integer, not {self.seed!r}")
+        if not 0.0 < self.init_scale < np.inf:
             raise InputError(
-                "with init_scale 0 this model's gradient vanishes for ever; use e.g. 0.02"
+                f"init_scale must be positive, not {self.init_scale!r}: at 0 this model's gradient "
+                "vanishes for ever; use e.g. 0.02"
             )
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
         recorded_steps(self.record, self.steps, self.learning_rate)
 
 
-#: Both are learnt to an accuracy of 1 within 10 and 25 seconds. From a small start SGD shows the
-#: paper's order of emergence; Adam brings all three measures up at nearly the same moment.
+#: Two settings that reach an accuracy of 1, in 10 and in 25 seconds. SGD shows the paper's order
+#: of emergence, the more distinctly the smaller its start (N = 8 and init_scale = 0.1 is a clear
+#: case); Adam brings all three measures up at nearly the same moment.
 ADAM = StandardConfig()
-SGD = StandardConfig(optimiser="sgd", learning_rate=0.2, init_scale=0.15, steps=10_000)
+SGD = StandardConfig(optimiser="sgd", learning_rate=0.2, init_scale=0.15, steps=11_000)
 
 
 def train_standard(

@@ -1,0 +1,87 @@
+"""Dispatch, exit codes, and errors in one sentence.
+
+0 done; 2 bad input; 3 the integration failed; 130 interrupted, with everything finished kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+from reduced_dynamics._version import __version__
+from reduced_dynamics.errors import ReducedDynamicsError
+
+INTERRUPTED = 130
+
+DESCRIPTION = """\
+How transformers learn induction heads, as equations you can integrate.
+
+The training of a two-layer transformer on an in-context task lives in a few dimensions. This
+program derives those equations with SymPy, compiles them and integrates them.
+
+  simulate.py list                      what there is
+  simulate.py derive musat19            where the equations come from, with proofs
+  simulate.py run musat3 --set N=1000   when an induction head emerges
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one-line errors that name the nearest option."""
+
+    def __init__(self, *args, **kwargs):
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+    def parse_args(self, args=None, namespace=None):
+        found, rest = self.parse_known_args(args, namespace)
+        if rest:
+            parser = getattr(found, "parser", self)
+            options = [o for a in parser._actions for o in a.option_strings]
+            close = difflib.get_close_matches(rest[0].split("=")[0], options, n=1, cutoff=0.5)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            parser.error(f"unknown argument '{rest[0]}'{hint}")
+        return found
+
+
+def parser() -> Parser:
+    """The whole command line."""
+    from reduced_dynamics.commands import derive, run, systems
+
+    top = Parser(prog="simulate.py", description=DESCRIPTION)
+    top.add_argument("--version", action="version", version=f"reduced-dynamics {__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    for module in (systems, derive, run):
+        command = module.add_parser(commands)
+        command.set_defaults(execute=module.execute, parser=command)
+    return top
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command line; returns the exit code."""
+    warnings.showwarning = _show_warning
+    try:
+        options = parser().parse_args(arguments)
+        code = options.execute(options)
+        sys.stdout.flush()
+        return code
+    except ReducedDynamicsError as error:
+        print(f"simulate.py: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("simulate.py: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone; say nothing more, also not while closing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None):
+    print(f"simulate.py: warning: {message}", file=sys.stderr)

@@ -1,0 +1,71 @@
+"""``list``: the systems, their state and their parameters."""
+
+from __future__ import annotations
+
+from reduced_dynamics.system import ReducedSystem
+from reduced_dynamics.systems import SYSTEMS, get
+
+HELP = "systems, their state and parameters: name, default, range, meaning"
+
+
+def add_parser(commands):
+    command = commands.add_parser("list", help=HELP, description=f"List {HELP}.")
+    command.add_argument("system", nargs="?", metavar="SYSTEM", help="describe this one in full")
+    return command
+
+
+def execute(options) -> int:
+    if options.system:
+        print("\n".join(describe(get(options.system))))
+        return 0
+    for system in SYSTEMS.values():
+        print(f"{system.name:10} {system.title}")
+        print(f"{'':10} {len(system.coordinates)} coordinates; parameters:", end=" ")
+        print(", ".join(f"{p.name}={_default(p)}" for p in system.parameters))
+    print("\nsimulate.py list SYSTEM describes one in full.")
+    return 0
+
+
+def describe(system: ReducedSystem) -> list[str]:
+    """Everything declared about a system, as lines of text."""
+    lines = [f"{system.name}: {system.title}", f"  source: {system.source}", "", "Parameters"]
+    rows = [(p.name, _default(p), p.range, p.meaning) for p in system.parameters]
+    lines += _table(rows, ("name", "default", "range", "meaning"))
+    lines += ["", "State (dz/dt = -d loss/dz, in reduced training time)"]
+    lines += _table(
+        [(c.name, f"{c.start:g}", c.meaning) for c in system.coordinates],
+        ("name", "start", "meaning"),
+    )
+    if system.observables:
+        lines += ["", "Observables"]
+        lines += _table([(o.name, o.meaning) for o in system.observables], ("name", "meaning"))
+    if system.events:
+        lines += ["", "Events"]
+        lines += _table([(e.name, e.meaning) for e in system.events], ("name", "meaning"))
+    if system.invariants:
+        lines += ["", "First integrals"]
+        lines += _table([(i.name, i.meaning) for i in system.invariants], ("name", "meaning"))
+    if system.horizon:
+        lines += [
+            "",
+            f"Automatic horizon: until {', '.join(system.formed)} and a settled loss, at the latest "
+            f"t = {system.horizon}",
+        ]
+    return lines
+
+
+def _default(parameter) -> str:
+    default = parameter.default
+    if default is None:
+        return "auto"
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def _table(rows, head) -> list[str]:
+    rows = [head, *rows]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(head) - 1)]
+    return [
+        "  "
+        + "  ".join([*(cell.ljust(w) for cell, w in zip(row[:-1], widths, strict=True)), row[-1]])
+        for row in rows
+    ]
