@@ -179,7 +179,8 @@ def gradient(program: Program, output: str = "loss") -> Program:
                     adjoints.through(None, w.score, seed)
                 for region, weights in pairs.items():
                     for w in weights:
-                        seed = w.name * (bars[w.name].get(region, sp.S.Zero) - mean)
+                        bar_w = bars[w.name].get(region, sp.S.Zero)
+                        seed = w.name * (bar_w - w.multiplicity * mean)
                         adjoints.through(region, w.score, seed)
     outputs = dict(program.outputs)
     for c in program.coordinates:
@@ -264,7 +265,7 @@ def tangent(
                 ds = {w: d(None, w.score) for w in classes}
                 mean = _mean(ds)
                 dp = {(r, w): d(r, w.score) for r, ws in pairs.items() for w in ws}
-                by_region = {r: sp.Add(*(w.name * dp[r, w] for w in ws)) for r, ws in pairs.items()}
+                by_region = {r: _mean({w: dp[r, w] for w in ws}) for r, ws in pairs.items()}
                 by_region = {r: e for r, e in by_region.items() if e != 0}
                 label = (classes[0] if classes else next(iter(pairs.values()))[0]).name
                 if by_region:

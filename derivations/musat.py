@@ -163,7 +163,7 @@ def slow_flow() -> dict[str, sp.Expr]:
 
 
 @cache
-def sharp_constants(threshold: sp.Expr = sp.Rational(1, 2)) -> dict[str, sp.Expr]:
+def sharp_constants(threshold: sp.Expr = sp.S.Half) -> dict[str, sp.Expr]:
     """Limits of T_γ/N, T_β/N², T_α/N², t_ICL/N² for `musat3`, q = N, as N → ∞.
 
     γ relaxes to 1 on the time scale N; then, on N², the first integral ties α to β and leaves one
@@ -182,7 +182,7 @@ def sharp_constants(threshold: sp.Expr = sp.Rational(1, 2)) -> dict[str, sp.Expr
     speed = flow["beta2"].subs(gamma, 1).subs(alpha, alpha_of_beta)
     b = sp.Symbol("b", nonnegative=True)
     time = lambda upper: sp.simplify(sp.integrate(1 / speed.subs(beta, b), (b, 0, upper)))  # noqa: E731
-    beta_of_alpha = [r for r in sp.solve(alpha_of_beta - threshold, beta) if r.is_positive][0]
+    beta_of_alpha = next(r for r in sp.solve(alpha_of_beta - threshold, beta) if r.is_positive)
     return {
         "T_gamma3": sp.simplify(t_gamma),
         "T_beta2": time(threshold),

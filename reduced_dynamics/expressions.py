@@ -1,4 +1,4 @@
-"""Arithmetic over parameters, such as a horizon of ``8*N**2``: parsed and walked, never executed."""
+"""Arithmetic over parameters, such as a horizon of ``8*N**2``: parsed, but never executed."""
 
 from __future__ import annotations
 

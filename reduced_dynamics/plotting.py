@@ -65,7 +65,10 @@ _LABEL_PITCH = 9.0
 #: item, and the read-out of its label.
 _HEAD = {"alpha3": "#D55E00", "beta2": "#0072B2", "gamma3": "#009E73"}
 _BRIGHT = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MUTED = ("#882255", "#6699CC", "#999933", "#AA4499", "#332288", "#CC6677", "#A6761D")
+_MUTED = (
+    "#882255", "#6699CC", "#999933", "#AA4499", "#332288", "#CC6677", "#A6761D", "#E69F00",
+    "#555555",
+)  # fmt: skip
 _REST = "#B0B0B0"
 _REST_INK = "#808080"
 _INK = "#404040"
@@ -506,6 +509,7 @@ def _title(trajectory: Trajectory, who: str) -> str:
     values = [
         f"{key} = {value:g}" if isinstance(value, float) else f"{key} = {value}"
         for key, value in trajectory.parameters.items()
+        if value is not None
     ]
     # Spaces that do not break keep a name and its value on one line.
     values = [value.replace(" ", "\N{NO-BREAK SPACE}") for value in values]

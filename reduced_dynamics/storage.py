@@ -200,7 +200,8 @@ def _disassemble(trajectory: Trajectory) -> tuple[dict[str, Any], dict[str, np.n
 
 
 def _stack(rows, length: int) -> np.ndarray:
-    return np.array([*rows], dtype=float).reshape(-1, length)
+    rows = list(rows)
+    return np.array(rows, dtype=float).reshape(len(rows), length)
 
 
 def _assemble(

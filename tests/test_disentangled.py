@@ -453,6 +453,23 @@ def test_checkpoints_are_written_on_the_way_and_only_whole(tmp_path, monkeypatch
     assert np.array_equal(resumed.z, train(config).z)
 
 
+def test_a_full_disk_takes_no_result_away(tmp_path, monkeypatch):
+    def full(path, content):
+        raise InputError(f"cannot write '{path}' (no space left on device)")
+
+    monkeypatch.setattr(loop.files, "write", full)
+
+    def interrupt(step, *rest):
+        if step == 30:
+            raise KeyboardInterrupt
+
+    config = TrainingConfig(**SMALL, record=2)
+    assert "no space left" in train(config, checkpoint=tmp_path / "run.npz").message
+    with pytest.raises(TrainingInterrupted, match="no space left") as caught:
+        train(config, interrupt, tmp_path / "run.npz")
+    assert len(caught.value.trajectory) == 2
+
+
 def test_foreign_checkpoints_are_refused(tmp_path):
     path = tmp_path / "run.npz"
     train(TrainingConfig(**SMALL), checkpoint=path)

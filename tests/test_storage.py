@@ -143,7 +143,7 @@ def trajectories(draw):
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
@@ -217,6 +217,13 @@ def test_a_parameter_that_cannot_travel(trajectory, tmp_path):
     for ending in ENDINGS:
         with pytest.raises(InputError, match=r"object\) cannot be stored"):
             save(trajectory.with_(parameters={"x": object()}), tmp_path / f"a{ending}")
+    assert os.listdir(tmp_path) == []
+
+
+def test_crossings_without_their_states_are_not_written(trajectory, tmp_path):
+    for ending in ENDINGS:
+        with pytest.raises(ValueError, match="reshape"):
+            save(trajectory.with_(crossings=(Crossing("T", 1.0, 1, ()),)), tmp_path / f"a{ending}")
     assert os.listdir(tmp_path) == []
 
 
@@ -296,12 +303,12 @@ def test_files_that_contradict_themselves(trajectory, tmp_path):
     path = tmp_path / "a.json"
     for changes, says in [
         ({"format_version": 99}, "newer version, 99"),
-        ({"t": [0.0]}, "does not fit"),
+        ({"t": [0.0]}, "damaged"),
         ({"loss": [0.0]}, "'loss' does not fit"),
         ({"t": ["a"] * 5}, "'t' does not fit"),
         ({"parameters": 3}, "'parameters' makes no sense"),
         ({"nodes": [[[0.0]]]}, "damaged"),
-        ({"coordinate_names": []}, "damaged|does not fit"),
+        ({"coordinate_names": []}, "damaged"),
         ({"crossings": [{}]}, "damaged"),
     ]:
         edit(trajectory, path, **changes)

@@ -152,6 +152,15 @@ def run(
     def so_far(message):
         return model.trajectory(np.array(state.rows), stats(), message) if state.rows else None
 
+    def keep():
+        """Write the checkpoint; why that failed, if it did: no result is lost to a full disk."""
+        try:
+            if checkpoint is not None:
+                _save(model, state, checkpoint)
+        except InputError as error:
+            return f"; {error}"
+        return ""
+
     try:
         while not _finished(model, state):
             with np.errstate(all="ignore"):
@@ -163,16 +172,17 @@ def run(
             if loss < calmest[0]:
                 calmest = (loss, state)
 
-            rows = state.rows
-            if recorded := state.step in model.record:
-                rows = (*rows, (state.step, loss, *extras, *model.measure(state.weights)))
-            step = state.step
-            if step == model.steps:
-                state = dataclasses.replace(state, rows=rows)
-            else:
-                weights, memory = model.optimiser.step(state.weights, gradient, state.memory)
-                weights = model.constrain(weights)
-                state = _State(step + 1, weights, memory, rng.bit_generator.state, rows)
+            step, rows = state.step, state.rows
+            recorded = step in model.record
+            with np.errstate(all="ignore"):  # what overflows here is noticed at the next step
+                if recorded:
+                    rows = (*rows, (step, loss, *extras, *model.measure(state.weights)))
+                if step == model.steps:
+                    state = dataclasses.replace(state, rows=rows)
+                else:
+                    weights, memory = model.optimiser.step(state.weights, gradient, state.memory)
+                    weights = model.constrain(weights)
+                    state = _State(step + 1, weights, memory, rng.bit_generator.state, rows)
 
             now = time.perf_counter()
             if checkpoint is not None and now - saved > SAVE_EVERY:
@@ -183,18 +193,14 @@ def run(
                 left = (now - begun) * (model.steps - step) / max(done, 1)
                 progress(step, model.steps, loss, left)
                 reported = now
-        if checkpoint is not None:
-            _save(model, state, checkpoint)
     except KeyboardInterrupt:
         message = f"training was interrupted before step {state.step} of {model.steps}"
         if checkpoint is not None:
-            try:
-                _save(model, state, checkpoint)
-                message += f"; the same settings with checkpoint '{checkpoint}' take it up again"
-            except InputError as error:  # what was recorded must not be lost to a full disk
-                message += f"; {error}"
+            message += (
+                keep() or f"; the same settings with checkpoint '{checkpoint}' take it up again"
+            )
         raise TrainingInterrupted(message, state.step, so_far(message), checkpoint) from None
-    message = f"all {model.steps} steps were made"
+    message = f"all {model.steps} steps were made" + keep()
     return model.trajectory(np.array(state.rows), stats(), message), state.weights
 
 
