@@ -384,7 +384,7 @@ def residual(row: FeatureSpace, column: FeatureSpace, x: Matrix) -> Rational:
     return max(abs(v) for a, b in actions(row, column, x.rows) for v in a * x - x * b)
 
 
-def _labels(spaces: tuple[FeatureSpace, ...]) -> list[str]:
+def labels(spaces: tuple[FeatureSpace, ...]) -> list[str]:
     """t, p, t', p', ...: a prime for every earlier copy."""
     names = [space.name for space in spaces]
     return [name + "'" * names[:i].count(name) for i, name in enumerate(names)]
@@ -411,7 +411,7 @@ def steps(
         yield f"  from {c.name} to {r.name}: dimension {len(maps)}{span}"
     result = count(task, architecture, D)
     for weight, rows, columns in result.weights:
-        left, top = _labels(rows), _labels(columns)
+        left, top = labels(rows), labels(columns)
         width = max(map(len, left + top)) + 1
         yield f"{weight}: dimension of every block"
         for line in zip(["", *left], [top, *result.dimensions[weight]], strict=True):

@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import sympy as sp
+from sympy.core.function import AppliedUndef
 
 from derivations.commutant import ARCHITECTURE, TASK, Task, count, embed, orthogonal
 from derivations.recall import Entry, Recall
@@ -134,8 +135,8 @@ def normal(expr: sp.Expr) -> sp.Expr:
     for e in expr.atoms(sp.exp):
         exponent = normal(e.exp)
         symbols = sorted(exponent.free_symbols, key=str)
-        numerator, denominator = (sp.Poly(x, *symbols).LC() for x in sp.fraction(exponent))
-        ratio = numerator / denominator
+        above, below = (sp.Poly(x, *symbols).LC() for x in sp.fraction(exponent))
+        ratio = above / below
         multiples.setdefault(sp.cancel(exponent / ratio), []).append((e, ratio))
     powers = {}
     for exponent, found in multiples.items():
@@ -143,7 +144,7 @@ def normal(expr: sp.Expr) -> sp.Expr:
         base = sp.Symbol(f"exp({exponent / step})", positive=True)
         powers |= {e: base ** (ratio * step) for e, ratio in found}
     expr = expr.xreplace(powers)
-    symbols = sorted(expr.free_symbols, key=str)
+    symbols = sorted(expr.free_symbols | expr.atoms(AppliedUndef), key=str)
     return sp.QQ.frac_field(*symbols).from_sympy(expr).as_expr() if symbols else expr
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import sympy as sp
 from sympy.printing.latex import LatexPrinter
 
-from derivations.commutant import LETTERS, count
+from derivations.commutant import LETTERS, count, labels
 from derivations.conserved import linear_invariants
 from derivations.differentiate import gradient
 from derivations.musat import (
@@ -265,8 +265,9 @@ def stage_tex(program: Program, stage: Stage) -> str:
             j = sp.Symbol("j", integer=True, positive=True)
             found = cases(program, exprs)
             limit = r"\sum_{j>i}" if suffix else r"\sum_{j<i}"
-            # A scan over every pair, or over all that can be later, needs no condition on j.
-            if len(found) == 1 and (suffix or found[0].ranges[0][0] == 1):
+            # A sum over all pairs, or over all that can be later than another, needs no condition.
+            everywhere = {((k, program.regions[-1].last),) for k in (1, 2)[: 1 + suffix]}
+            if len(found) == 1 and found[0].ranges in everywhere:
                 shown = arranged(found[0].form, program)
                 right = f"{limit} {_summand(_Printer(program, j), shown)}"
             else:
@@ -382,16 +383,11 @@ def weight_equations() -> list[Equation]:
         name = re.sub(r"(\d)", r"_\1", weight)
         tex = rf"{name} = \begin{{pmatrix}} {body} \end{{pmatrix}}"
         of = " and ".join(
-            f"{side} (${', '.join(_labels(spaces))}$)"
+            f"{side} (${', '.join(labels(spaces))}$)"
             for side, spaces in (("rows", rows), ("columns", columns))
         )
         equations.append(Equation(weight, f"blocks of {name[0]}{name[2:]}, {of}", tex))
     return equations
-
-
-def _labels(spaces) -> list[str]:
-    names = [space.name for space in spaces]
-    return [name + "'" * names[:k].count(name) for k, name in enumerate(names)]
 
 
 def invariant_equations(program: Program) -> list[Equation]:
