@@ -6,6 +6,7 @@ loose tolerances would move emergence times without any warning.
 
 from __future__ import annotations
 
+import bisect
 import math
 import platform
 import time
@@ -21,7 +22,7 @@ from reduced_dynamics.errors import InputError, IntegrationError, unknown
 from reduced_dynamics.events import may_cross, roots
 from reduced_dynamics.expressions import evaluate
 from reduced_dynamics.system import Event, ReducedSystem
-from reduced_dynamics.trajectory import NODES, Crossing, Trajectory, lobatto
+from reduced_dynamics.trajectory import NODES, Crossing, Trajectory, interpolate, lobatto
 
 METHODS = ("LSODA", "Radau", "BDF")
 DYNAMICS = ("flow", "gd")
@@ -29,16 +30,19 @@ RTOL, ATOL, THRESHOLD = 1e-9, 1e-12, 0.5
 
 #: The tolerances asked for are the trajectory's. Multistep methods control the error of a step,
 #: and over some thousand steps these were measured to add up to some hundred times a step's; so
-#: they are given this part of the tolerances. Radau's error estimate is pessimistic instead.
-LOCAL = {"LSODA": 1e-4, "BDF": 1e-3, "Radau": 1.0}
+#: they are given this part of the tolerances: (precise systems, others). Radau's error estimate
+#: is pessimistic instead.
+LOCAL = {"LSODA": (1e-4, 1e-3), "BDF": (1e-4, 1e-3), "Radau": (1.0, 1.0)}
 #: Below this, rounding errors are taken for errors of the method.
 LEAST_RTOL = 5e-14
 
 #: A step count no healthy run comes near; beyond it a run is stuck.
 MAX_STEPS = 200_000
-#: An automatic horizon ends when the loss fell by less than this part of its start over the
-#: second half of the run.
-SETTLED = 0.01
+#: An automatic horizon ends AFTER times the moment when the loss reaches CONVERGED of its start;
+#: or, where it never does, at the first of the times 2^(k/2) × (formation) over whose second half
+#: the loss fell by less than FLAT of its start. All of these are located events, so the horizon
+#: does not depend on where the solver happened to step.
+CONVERGED, AFTER, FLAT = 1e-6, 1.05, 0.01
 #: Discrete dynamics keep at most about this many recorded states.
 RECORDED = 5_000
 #: Discrete steps per call into compiled code.
@@ -99,6 +103,9 @@ class Options:
                 raise InputError(f"the state can be reported at times >= 0, not at {t}")
 
 
+CONVERGENCE = Event("", "the loss has converged", "loss", CONVERGED, of_start=True, direction=-1)
+
+
 class _Problem:
     """A system with its numbers: compiled functions, packed parameters, start, events."""
 
@@ -123,7 +130,8 @@ class _Problem:
         if not np.isfinite(first).all():
             raise InputError("the loss is not finite at the start; start nearer to the origin")
         self.first = first[0]
-        self.events = system.events
+        # The last event is for the horizon only.
+        self.events = (*system.events, CONVERGENCE)
         self.levels = np.array([self._level(e) for e in self.events])
 
     def _horizon(self) -> tuple[float, bool]:
@@ -198,8 +206,9 @@ class _Recorder:
         self.table = [problem.first]
         self.nodes: list[np.ndarray] = []
         self.crossings: list[Crossing] = []
-        self.seen: set[str] = set()
+        self.seen: dict[str, float] = {}  # first crossing of every event so far
         self.stats = {"rhs": 0, "jac": 0, "steps": 0}
+        self.looked = 0.0  # the last time at which an automatic horizon was considered
         start = problem.watched(problem.z0[None], problem.first[None])[0]
         for event, g in zip(problem.events, start, strict=True):
             # Already there: the level is first reached at the start.
@@ -207,9 +216,11 @@ class _Recorder:
                 self.cross(event, 0.0, 1, problem.z0)
 
     def cross(self, event: Event, t: float, direction: int, state: np.ndarray) -> None:
-        if event.direction in (0, direction):
+        if event.direction not in (0, direction):
+            return
+        self.seen.setdefault(event.name, t)
+        if event is not CONVERGENCE:
             self.crossings.append(Crossing(event.name, t, direction, tuple(map(float, state))))
-            self.seen.add(event.name)
 
     def add(self, t: float, z: np.ndarray, values: np.ndarray) -> None:
         self.t.append(t)
@@ -228,13 +239,43 @@ class _Recorder:
     def loss(self) -> float:
         return float(self.table[-1][0])
 
-    def settled(self) -> bool:
-        """Whether the head has formed and the loss no longer falls (see `SETTLED`)."""
-        if not self.seen.issuperset(self.problem.system.formed) or len(self.t) < 3:
-            return False
-        half = np.searchsorted(self.t, 0.5 * self.t[-1])
-        fall = self.table[half][0] - self.table[-1][0]
-        return fall < SETTLED * abs(self.table[0][0])
+    def horizon(self) -> float | None:
+        """When an automatic horizon ends, once that is known."""
+        formed = self.problem.system.formed
+        if not all(name in self.seen for name in formed):
+            return None
+        if CONVERGENCE.name in self.seen:
+            return AFTER * self.seen[CONVERGENCE.name]
+        at = max([self.seen[name] for name in formed], default=1.0)
+        while (at := at * math.sqrt(2.0)) <= self.t[-1]:
+            if at > self.looked:
+                self.looked = at
+                if self.loss_at(0.5 * at) - self.loss_at(at) < FLAT * abs(self.table[0][0]):
+                    return at
+        return None
+
+    def loss_at(self, t: float) -> float:
+        """The loss at a time already passed."""
+        k = min(bisect.bisect_left(self.t, t), len(self.t) - 1)
+        if not self.nodes or k == 0:
+            return float(self.table[k][0])
+        x = (t - self.t[k - 1]) / (self.t[k] - self.t[k - 1])
+        state = interpolate(np.array([x]), self.nodes[k - 1][None])
+        return float(self.problem.compiled.value_table(state, self.problem.par)[0, 0])
+
+    def cut(self, t: float) -> None:
+        """Drop what lies beyond `t`, which the last step has passed."""
+        while len(self.t) > 1 and self.t[-2] >= t:
+            for kept in (self.t, self.z, self.table, *([self.nodes] if self.nodes else [])):
+                kept.pop()
+        if t < self.t[-1] and self.nodes:
+            part = (t - self.t[-2]) / (self.t[-1] - self.t[-2])
+            nodes = interpolate(part * lobatto(NODES), np.broadcast_to(
+                self.nodes[-1], (NODES, *self.nodes[-1].shape)))
+            nodes[0] = self.z[-2]
+            self.t[-1], self.z[-1], self.nodes[-1] = t, nodes[-1], nodes
+            self.table[-1] = self.problem.compiled.value_table(nodes[-1:], self.problem.par)[0]
+        self.crossings = [c for c in self.crossings if c.t <= t]
 
     def progress(self) -> Progress:
         wall = time.perf_counter() - self.began
@@ -269,7 +310,7 @@ class _Recorder:
             observables={k: table[:, c].copy() for k, c in problem.columns.items() if c},
             parameters=problem.values,
             crossings=tuple(self.crossings),
-            event_names=tuple(e.name for e in problem.events),
+            event_names=tuple(e.name for e in problem.system.events),
             solver=solver,
             invariants=drift,
             loss_rise=float((table[:, 0] - running).max()),
@@ -312,8 +353,8 @@ def integrate(
     t_end : float or str
         Horizon in reduced training time; an expression over the parameters such as ``"8*N**2"``;
         or ``"auto"``: until the head has formed (the system's `formed` events happened) and the
-        loss has settled (it fell by less than 1 % of its start over the second half of the run),
-        at the latest at the system's own bound, `horizon`.
+        loss has converged (5 % longer than it takes to reach 10⁻⁶ of its start) or settled at
+        another value (see `CONVERGED`), at the latest at the system's own bound, `horizon`.
     method : {"LSODA", "Radau", "BDF"}
         scipy's stiff integrators, with the derived Jacobian.
     rtol, atol : float
@@ -385,17 +426,23 @@ def report_at(
 
 
 def _done(problem: _Problem, recorder: _Recorder) -> str | None:
-    """Why the run is complete, or None."""
+    """Why the run is complete, or None; ends the record at the horizon."""
     t = recorder.t[-1]
-    if problem.automatic and t >= max(problem.options.at, default=0.0) and recorder.settled():
-        return "the head has formed and the loss has settled"
-    if t >= problem.t_end:
-        if not problem.automatic:
-            return "the horizon was reached"
-        missing = [name for name in problem.system.formed if name not in recorder.seen]
-        what = f"{', '.join(missing)} did not happen" if missing else "the loss had not settled"
-        return f"the bound of the automatic horizon, {problem.system.horizon}, was reached: {what}"
-    return None
+    if problem.automatic:
+        end = recorder.horizon()
+        if end is not None and t >= max(end, *problem.options.at, 0.0) <= problem.t_end:
+            recorder.cut(max(end, *problem.options.at, 0.0))
+            converged = CONVERGENCE.name in recorder.seen
+            return "the head has formed and the loss has " + (
+                f"fallen below {CONVERGED:g} of its start" if converged else "settled"
+            )
+    if t < problem.t_end:
+        return None
+    if not problem.automatic:
+        return "the horizon was reached"
+    missing = [name for name in problem.system.formed if name not in recorder.seen]
+    what = f"{', '.join(missing)} did not happen" if missing else "the loss had not settled"
+    return f"the bound of the automatic horizon, {problem.system.horizon}, was reached: {what}"
 
 
 class _Clock:
@@ -417,13 +464,14 @@ class _Clock:
         self.bases: list[float] = []
         self.spent = {"rhs": 0, "jac": 0}
         self.method = problem.options.method
+        self.relief = 0.0
         self._start(problem.z0.copy())
 
     def _start(self, z: np.ndarray) -> None:
         import scipy.integrate
 
         options = self.problem.options
-        local = LOCAL[self.method]
+        local = max(LOCAL[self.method][0 if self.problem.system.precise else 1], self.relief)
         self.steps = 0
         self.solver = getattr(scipy.integrate, self.method)(
             self.problem.rate,
@@ -434,6 +482,21 @@ class _Clock:
             atol=options.atol * local,
             jac=self.problem.jacobian,
         )
+
+    def relax(self) -> None:
+        """After convergence, stop resolving the rounding errors of the right-hand side.
+
+        What is left of the flow is smaller than the rounding of the terms that cancel in it; a
+        step of a hundredth of the elapsed time then moves the state by (rounding × step), and
+        tolerances below that only shorten steps. Errors no longer grow: the flow contracts.
+        """
+        z = self.solver.y
+        shift = np.spacing(np.abs(z)) * np.where(np.arange(len(z)) % 2, -4.0, 4.0)
+        change = self.problem.rate(0.0, z + shift) - self.problem.rate(0.0, z)
+        rounding = np.abs(change - self.problem.jacobian(0.0, z) @ shift).max()
+        moved = rounding * 0.01 * self.time(self.solver.t) / np.abs(z).max()
+        self.relief = min(moved / self.problem.options.rtol, 1.0)
+        self._restart()
 
     def time(self, t: float) -> float:
         return math.fsum([*self.bases, t])
@@ -496,7 +559,7 @@ class _Clock:
 
 
 def _run_flow(problem, recorder, progress) -> str:
-    clock = _Clock(problem)
+    clock, settled = _Clock(problem), problem.system.precise
     inside = lobatto(NODES)[1:-1]
     by_value = np.array([e.watch in problem.columns for e in problem.events], dtype=bool)
     while True:
@@ -517,6 +580,9 @@ def _run_flow(problem, recorder, progress) -> str:
         recorder.stats |= clock.stats
         recorder.stats["steps"] += 1
         recorder.add_step(t, nodes, table[-1])
+        if not settled and CONVERGENCE.name in recorder.seen:
+            clock.relax()
+            settled = True
         if progress is not None:
             progress(recorder.progress())
         message = _done(problem, recorder)
@@ -605,8 +671,6 @@ def _run_descent(problem, recorder, progress) -> str:
         if progress is not None:
             progress(recorder.progress())
         message = _done(problem, recorder)
-        if message is not None and recorder.t[-1] < done * step:
-            recorder.add(done * step, z.copy(), table[-1])
         if message is not None:
             return message
     return "the horizon was reached"

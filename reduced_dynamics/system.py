@@ -189,6 +189,9 @@ class ReducedSystem:
         Events without which an automatic horizon does not end before its bound.
     time_scale : str
         Parameter by which a full model's training time is divided to give this time; empty if 1.
+    precise : bool
+        Whether the right-hand side keeps its relative precision after emergence too (closed form,
+        few terms); integrators then need not stay above its rounding errors.
     key : str
         Identifies the equations where they do not follow from this package's sources.
     """
@@ -208,6 +211,7 @@ class ReducedSystem:
     horizon: str = ""
     formed: tuple[str, ...] = ()
     time_scale: str = ""
+    precise: bool = False
     key: str = field(default="", repr=False)
 
     @property

@@ -174,7 +174,7 @@ class Trajectory:
         else:
             step = np.minimum(step, len(self.t) - 2)
             x = (times - self.t[step]) / (self.t[step + 1] - self.t[step])
-            out = _interpolate(x, self.nodes[step])
+            out = interpolate(x, self.nodes[step])
         return out[0] if np.ndim(t) == 0 else out
 
     def with_(self, **changes) -> Trajectory:
@@ -182,7 +182,7 @@ class Trajectory:
         return replace(self, **changes)
 
 
-def _interpolate(x: np.ndarray, values: np.ndarray) -> np.ndarray:
+def interpolate(x: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Barycentric interpolation of `values` (m, NODES, d) at relative positions `x` (m,)."""
     difference = x[:, None] - lobatto(NODES)[None, :]
     exact = difference == 0.0

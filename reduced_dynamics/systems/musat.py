@@ -176,4 +176,5 @@ MUSAT3 = ReducedSystem(
     horizon="1000 * N**2 + 1000 * N",
     formed=("t_half_loss",),
     time_scale="D",
+    precise=True,
 )
