@@ -14,7 +14,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 demo: env
-	$(BIN)/python simulate.py demo --out demo
+	$(BIN)/python -m reduced_dynamics.demo --out demo
 
 lint: env
 	$(BIN)/ruff check .

@@ -1,5 +1,46 @@
-"""Reduced dynamics: how transformers learn induction heads, as equations you can integrate."""
+"""Reduced dynamics: how transformers learn induction heads, as equations you can integrate.
+
+    import reduced_dynamics as rd
+
+    trajectory = rd.integrate("musat3", {"N": 1000})
+    trajectory.events["t_icl"], trajectory["alpha3"], trajectory.at(1e6)
+
+Names are loaded when first used, so that importing the package stays cheap.
+"""
+
+from importlib import import_module
 
 from reduced_dynamics._version import __version__
 
-__all__ = ["__version__"]
+_HOMES = {
+    "integrate": "reduced_dynamics.integrate",
+    "report_at": "reduced_dynamics.integrate",
+    "Interrupted": "reduced_dynamics.integrate",
+    "gradient_flow": "reduced_dynamics.define",
+    "ReducedSystem": "reduced_dynamics.system",
+    "Trajectory": "reduced_dynamics.trajectory",
+    "Crossing": "reduced_dynamics.trajectory",
+    "SYSTEMS": "reduced_dynamics.systems",
+    "get": "reduced_dynamics.systems",
+    "save": "reduced_dynamics.storage",
+    "load": "reduced_dynamics.storage",
+    "to_dataset": "reduced_dynamics.storage",
+    "trajectory_figure": "reduced_dynamics.plotting",
+    "save_figure": "reduced_dynamics.plotting",
+    "InputError": "reduced_dynamics.errors",
+    "IntegrationError": "reduced_dynamics.errors",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'reduced_dynamics' has no attribute '{name}'")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value  # the function `integrate`, not the module of that name
+    return value
+
+
+def __dir__():
+    return sorted(__all__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import types
 from collections.abc import Mapping
 from functools import cached_property
@@ -10,6 +11,8 @@ from typing import Any
 
 from reduced_dynamics import cache
 from reduced_dynamics.system import ReducedSystem
+
+log = logging.getLogger(__name__)
 
 _STATE = "float64[::1]"
 _TABLE = "float64[:, ::1]"
@@ -49,6 +52,7 @@ class CompiledSystem:
         self._name = f"{system.name}-{self.source}"
 
         def build() -> str:
+            log.info("deriving %s with SymPy (once; kept in the cache)", system.name)
             from reduced_dynamics.codegen import module_source
 
             return module_source(system.derive(values))
@@ -69,6 +73,7 @@ class CompiledSystem:
 
         arguments, _ = normalize_signature(f"({', '.join(SIGNATURES[name])})")
         function = getattr(self._module, name)
+        log.debug("%s: loading or compiling %s", self._name, name)
         try:
             function.compile(arguments)
         except Exception:

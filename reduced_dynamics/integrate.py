@@ -22,6 +22,7 @@ from reduced_dynamics.errors import InputError, IntegrationError, unknown
 from reduced_dynamics.events import may_cross, roots
 from reduced_dynamics.expressions import evaluate
 from reduced_dynamics.system import Event, ReducedSystem
+from reduced_dynamics.systems import get
 from reduced_dynamics.trajectory import NODES, Crossing, Trajectory, interpolate, lobatto
 
 METHODS = ("LSODA", "Radau", "BDF")
@@ -337,7 +338,7 @@ def versions() -> dict[str, str]:
 
 
 def integrate(
-    system: ReducedSystem,
+    system: ReducedSystem | str,
     parameters: Mapping[str, Any] | None = None,
     *,
     progress: Callable[[Progress], None] | None = None,
@@ -347,7 +348,8 @@ def integrate(
 
     Parameters
     ----------
-    system : ReducedSystem
+    system : ReducedSystem or str
+        A system, or the name of a built-in one.
     parameters : mapping, optional
         Parameter values by name; defaults for the rest.
     t_end : float or str
@@ -390,6 +392,7 @@ def integrate(
     Interrupted
         On Ctrl-C, with what was computed.
     """
+    system = get(system) if isinstance(system, str) else system
     problem = _Problem(system, parameters or {}, Options(**options))
     recorder = _Recorder(problem)
     run = _run_flow if problem.options.dynamics == "flow" else _run_descent

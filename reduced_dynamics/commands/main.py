@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import logging
 import os
 import sys
 import warnings
@@ -66,6 +67,7 @@ def parser() -> Parser:
 def main(arguments: Sequence[str]) -> int:
     """Run one command line; returns the exit code."""
     warnings.showwarning = _show_warning
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     try:
         options = parser().parse_args(arguments)
         code = options.execute(options)
