@@ -12,16 +12,20 @@ import random
 
 import sympy as sp
 
+from derivations.dense import Dense
 from derivations.differentiate import gradient
 from derivations.staged import Program, expressions, i, substitute, unroll
 
 
-def linear_invariants(program: Program) -> tuple[sp.Expr, ...]:
+def linear_invariants(program: Program | Dense) -> tuple[sp.Expr, ...]:
     """Independent linear first integrals, those of fewest coordinates first."""
     coordinates = program.coordinates
     c = sp.symbols(f"c1:{len(coordinates) + 1}", real=True)
     equations: set[sp.Expr] = set()
-    exprs = [e for stage in program.stages for e in expressions(stage)]
+    if isinstance(program, Dense):
+        exprs = [stage.expr for stage in program.stages]
+    else:
+        exprs = [e for stage in program.stages for e in expressions(stage)]
     exprs += list(program.outputs.values())
     for expr in exprs:
         rate = sp.Add(*(ck * sp.diff(expr, z) for ck, z in zip(c, coordinates, strict=True)))

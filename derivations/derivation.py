@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import sympy as sp
 
+from derivations.dense import Dense
 from derivations.staged import Program
 
 
@@ -22,6 +23,7 @@ class Derivation:
     variants : tuple of (str or None, Program)
         Programs of one loss for different parameters: the first whose condition holds is used.
         A condition is Python text with parameters in braces, e.g. ``"{q} == 1"``; None holds.
+        Or one `Dense` program, averaged over a bank of data that follows the parameters.
     observables : tuple of str
         Outputs of the programs, besides the loss.
     invariants : mapping of str to Expr
@@ -35,7 +37,7 @@ class Derivation:
     name: str
     coordinates: tuple[sp.Symbol, ...]
     parameters: tuple[sp.Symbol, ...]
-    variants: tuple[tuple[str | None, Program], ...]
+    variants: tuple[tuple[str | None, Program | Dense], ...]
     observables: tuple[str, ...] = ()
     invariants: Mapping[str, sp.Expr] = field(default_factory=dict)
     average: sp.Symbol | None = None

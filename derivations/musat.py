@@ -12,8 +12,10 @@ import sympy as sp
 
 from derivations.commutant import ARCHITECTURE, TASK, count
 from derivations.conserved import linear_invariants
+from derivations.dense import substitute as substitute_dense
 from derivations.derivation import Derivation
 from derivations.differentiate import gradient
+from derivations.gram import gram_program
 from derivations.recall import Entry, Recall
 from derivations.staged import N, Program, closed_form, collapse, prune, q, substitute
 
@@ -48,8 +50,32 @@ def _difference_name(expr: sp.Expr) -> str:
     return "".join(["+".join(plus), *(f"-{t}" for t in minus)])
 
 
-def derive_musat19(self_attention: bool = False) -> Derivation:
-    """`musat19` with orthonormal inputs."""
+def derive_gaussian(name: str, self_attention: bool = False) -> Derivation:
+    """`musat19` or `musat3` with gaussian inputs: the mean over a bank of sampled Gram matrices.
+
+    No linear first integral is left: what `linear_invariants` finds is what is declared.
+    """
+    program = gram_program(entries(), self_attention)
+    if name == "musat3":
+        others = {c: sp.S.Zero for c in program.coordinates if str(c) not in HEAD}
+        program = substitute_dense(program, others)
+    return Derivation(
+        name=name,
+        coordinates=program.coordinates,
+        parameters=(N, q, sp.Symbol("bank", integer=True, positive=True)),
+        variants=((None, program),),
+        observables=("A", "w"),
+        invariants={_difference_name(e): e for e in linear_invariants(program)},
+        average=q,
+        summary="Disentangled transformer on item-label recall, gaussian inputs by their Gram"
+        f" matrices, query on pair q (0: the mean over q = 1..N), self_attention={self_attention}.",
+    )
+
+
+def derive_musat19(self_attention: bool = False, inputs: str = "orthonormal") -> Derivation:
+    """`musat19`; inputs are "orthonormal" or "gaussian"."""
+    if inputs == "gaussian":
+        return derive_gaussian("musat19", self_attention)
     first, later = recall_programs(self_attention)
     conserved = linear_invariants(later)
     moving = [e for e in conserved if len(e.free_symbols) > 1]
@@ -112,8 +138,10 @@ def first_integral() -> sp.Expr:
     return (sp.Add(*(t for t in terms if not t.has(more))) + over).subs(more, N - 1)
 
 
-def derive_musat3(self_attention: bool = False) -> Derivation:
+def derive_musat3(self_attention: bool = False, inputs: str = "orthonormal") -> Derivation:
     """`musat3`: alpha3, beta2, gamma3, the other 16 coordinates held at 0."""
+    if inputs == "gaussian":
+        return derive_gaussian("musat3", self_attention)
     first, later = (restrict(p) for p in recall_programs(self_attention))
     last = query_last(self_attention)
     return Derivation(

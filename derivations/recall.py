@@ -55,7 +55,8 @@ OWN, EARLIER, QUERY, OTHERS, ALL, SINGLE = "i", "<i", "q", "≠q", "1..N", "T"
 #: (family, support) -> coefficient; complex for the positions. Families: a, b tokens, p positions.
 Vector = Mapping[tuple[str, str], sp.Expr]
 
-_UNIT = {"I": sp.S.One, "M": sp.I}
+#: The two maps on positions, as complex numbers.
+UNIT = {"I": sp.S.One, "M": sp.I}
 
 
 def _one(family: str, support: str, coefficient=sp.S.One) -> Vector:
@@ -113,7 +114,7 @@ def inner(x: Vector, y: Vector, word: str, overlap) -> sp.Expr:
     for (family_x, support_x), cx in x.items():
         for (family_y, support_y), cy in y.items():
             if family_x == family_y:
-                product = sp.re(sp.conjugate(cx) * _UNIT[word] * cy)
+                product = sp.re(sp.conjugate(cx) * UNIT[word] * cy)
                 # i − 1 equal terms of 1/(2i − 2) each must cancel before i is a number.
                 total += sp.cancel(product * overlap(support_x, support_y))
     return total

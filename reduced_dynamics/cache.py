@@ -47,7 +47,7 @@ def fingerprint() -> str:
 
     digest = hashlib.sha256()
     sources = sorted(Path(derivations.__file__).parent.glob("*.py"))
-    for path in [*sources, Path(__file__).with_name("codegen.py")]:
+    for path in [*sources, *sorted(Path(__file__).parent.glob("codegen*.py"))]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     for package in ("sympy", "numba", "numpy"):
         digest.update(f"{package} {version(package)}".encode())

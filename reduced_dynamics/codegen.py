@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 import sympy as sp
 from sympy.printing.pycode import PythonCodePrinter
 
+from derivations.dense import Dense
 from derivations.derivation import Derivation
 from derivations.differentiate import gradient, hessian, tangent
 from derivations.staged import (
@@ -68,7 +69,8 @@ class _Printer(PythonCodePrinter):
         return super()._print_Pow(expr, rational=rational)
 
 
-_print = _Printer().doprint
+#: Floating-point source of an expression.
+print_expression = _print = _Printer().doprint
 
 
 def _integer(expr: sp.Expr) -> str:
@@ -443,12 +445,11 @@ class _Function:
             ]
             self._emit_softmax(inner, renamed)
             return
-        top = self.fresh()
-        hoisted[sp.Max(*(w.score for w in weights), evaluate=False)] = top
+        highest = sp.Max(*(w.score for w in weights), evaluate=False)
+        top = hoisted.setdefault(highest, self.fresh())
         total = []
         for w in weights:
-            term = self.fresh()
-            hoisted[sp.exp(w.score - top, evaluate=False)] = term
+            term = hoisted.setdefault(sp.exp(w.score - top, evaluate=False), self.fresh())
             inner.add(f"{w.name} = {term}")
             factor = self._index(w.multiplicity)
             total.append(str(term) if factor == 1 else f"{term} * ({_print(factor)})")
@@ -629,6 +630,10 @@ def _dispatch(derivation: Derivation, call: str, count: int, target: str = "out"
 
 def module_source(derivation: Derivation) -> str:
     """The source text of the compiled module of a derivation."""
+    if any(isinstance(program, Dense) for _, program in derivation.variants):
+        from reduced_dynamics.codegen_dense import dense_source
+
+        return dense_source(derivation)
     parameters = derivation.parameters
     coordinates = derivation.coordinates
     n = len(coordinates)
@@ -659,14 +664,6 @@ def module_source(derivation: Derivation) -> str:
             functions.append(
                 _function(f"_hessian_{k}", along, entries, parameters, list(direction.values()))
             )
-    invariant_program = Program(coordinates, parameters, (), (), dict(derivation.invariants))
-    functions.append(
-        _function(
-            "_invariants", invariant_program, list(derivation.invariants.values()), parameters
-        )
-    )
-    if not derivation.invariants:
-        functions[-1] += "    pass\n"
     if n <= WHOLE_HESSIAN:
         dispatch = _dispatch(derivation, "_hessian_{k}(z, {par}, {out})", n * n, "flat")
         hessian_body = (
@@ -687,12 +684,49 @@ def module_source(derivation: Derivation) -> str:
                 "        matrix[c, k] = -out[k]",
             ]
         )
+    return assemble(
+        derivation,
+        functions,
+        values=_dispatch(derivation, "_values_{k}(z, {par}, {out})", n_values),
+        gradient=_dispatch(derivation, "_gradient_{k}(z, {par}, {out})", n_values + n),
+        hessian=hessian_body,
+    )
+
+
+def assemble(
+    derivation: Derivation,
+    functions: Sequence[str],
+    values: str,
+    gradient: str,
+    hessian: str,
+    more_parameters: str = "",
+) -> str:
+    """A module from its private functions and the bodies of those that call them.
+
+    Parameters
+    ----------
+    functions : sequence of str
+        Source of the functions that the bodies call.
+    values, gradient, hessian : str
+        Statements that fill ``out`` (loss and observables; the same and the gradient) and subtract
+        the Hessian from ``matrix``.
+    more_parameters : str
+        What follows the named parameters in ``par``.
+    """
+    coordinates, parameters = derivation.coordinates, derivation.parameters
+    observables = derivation.observables
+    n, n_values = len(coordinates), 1 + len(observables)
+    conserved = list(derivation.invariants.values())
+    program = Program(coordinates, parameters, (), (), dict(derivation.invariants))
+    functions = [*functions, _function("_invariants", program, conserved, parameters)]
+    if not conserved:
+        functions[-1] += "    pass\n"
     doc = textwrap.dedent(
         f'''\
         """Compiled system {derivation.name}: generated from its derivation; do not edit.
 
         State z:      {", ".join(map(str, coordinates))}
-        Parameters:   {", ".join(map(str, parameters)) or "none"}
+        Parameters:   {", ".join(map(str, parameters)) or "none"}{more_parameters}
         Values:       loss{"".join(", " + o for o in observables)}
         Invariants:   {", ".join(derivation.invariants) or "none"}
         Time:         reduced training time, dz/dt = -d loss/d z
@@ -702,9 +736,9 @@ def module_source(derivation: Derivation) -> str:
         '''
     )
     wrappers = _WRAPPERS.format(
-        values=_dispatch(derivation, "_values_{k}(z, {par}, {out})", n_values),
-        gradient=_dispatch(derivation, "_gradient_{k}(z, {par}, {out})", n_values + n),
-        hessian=hessian_body,
+        values=values,
+        gradient=gradient,
+        hessian=hessian,
         n=n,
         n_values=n_values,
         n_gradient=n_values + n,

@@ -134,6 +134,11 @@ class _Problem:
         # The last event is for the horizon only.
         self.events = (*system.events, CONVERGENCE)
         self.levels = np.array([self._level(e) for e in self.events])
+        watches = [e.watch for e in self.events]
+        self.by_value = np.array([k for k, w in enumerate(watches) if w in self.columns])
+        self.by_state = np.array([k for k, w in enumerate(watches) if w not in self.columns], int)
+        self.value_columns = np.array([self.columns[watches[k]] for k in self.by_value])
+        self.state_columns = np.array([system.index(watches[k]) for k in self.by_state], int)
 
     def _horizon(self) -> tuple[float, bool]:
         t_end = self.options.t_end
@@ -179,12 +184,17 @@ class _Problem:
     def watched(self, states: np.ndarray, table: np.ndarray) -> np.ndarray:
         """What the events watch, minus its level, shape (times, events)."""
         result = np.empty((len(states), len(self.events)))
-        for k, event in enumerate(self.events):
-            if event.watch in self.columns:
-                result[:, k] = table[:, self.columns[event.watch]]
-            else:
-                result[:, k] = states[:, self.system.index(event.watch)]
-        return result - self.levels
+        result[:, self.by_state] = self.watched_states(states)
+        result[:, self.by_value] = self.watched_values(table)
+        return result
+
+    def watched_states(self, states: np.ndarray) -> np.ndarray:
+        """The columns of `watched` that watch a coordinate."""
+        return states[:, self.state_columns] - self.levels[self.by_state]
+
+    def watched_values(self, table: np.ndarray) -> np.ndarray:
+        """The columns of `watched` that watch the loss or an observable."""
+        return table[:, self.value_columns] - self.levels[self.by_value]
 
     def invariant_names(self) -> list[str]:
         """The first integrals that these parameters and clamps leave valid."""
@@ -315,7 +325,9 @@ class _Recorder:
             solver=solver,
             invariants=drift,
             loss_rise=float((table[:, 0] - running).max()),
-            stats=self.stats | {"wall_s": time.perf_counter() - self.began},
+            stats=self.stats
+            | {"wall_s": time.perf_counter() - self.began}
+            | dict(problem.system.sampling(problem.values, compiled, problem.par, states[-1])),
             versions=versions(),
             source=compiled.source,
             message=message,
@@ -564,7 +576,6 @@ class _Clock:
 def _run_flow(problem, recorder, progress) -> str:
     clock, settled = _Clock(problem), problem.system.precise
     inside = lobatto(NODES)[1:-1]
-    by_value = np.array([e.watch in problem.columns for e in problem.events], dtype=bool)
     while True:
         try:
             t_old, t, state, dense = clock.step()
@@ -574,12 +585,11 @@ def _run_flow(problem, recorder, progress) -> str:
         nodes[0], nodes[-1] = recorder.z[-1], state
         nodes[1:-1] = dense(inside).T
         nodes[:, problem.held] = problem.z0[problem.held]
-        inner = nodes[2:-1:2] if by_value.any() else nodes[:0]
-        states = np.ascontiguousarray(np.vstack([inner, nodes[-1:]]))
-        table = problem.compiled.value_table(states, problem.par)
+        # Every second node, without the first, is again a Lobatto grid with the known start.
+        table = problem.compiled.value_table(nodes[2::2].copy(), problem.par)
         if not np.isfinite(table).all():
             raise _failure(problem, recorder, "the loss is no longer finite")
-        _locate(problem, recorder, t_old, t, dense, nodes, table, by_value)
+        _locate(problem, recorder, t_old, t, dense, nodes, table)
         recorder.stats |= clock.stats
         recorder.stats["steps"] += 1
         recorder.add_step(t, nodes, table[-1])
@@ -595,34 +605,28 @@ def _run_flow(problem, recorder, progress) -> str:
             raise _failure(problem, recorder, f"no end after {MAX_STEPS} steps")
 
 
-def _locate(problem, recorder, t_old, t, dense, nodes, table, by_value) -> None:
+def _locate(problem, recorder, t_old, t, dense, nodes, table) -> None:
     """Find all crossings within a step and record them."""
-    if not problem.events:
-        return
-    from_states = problem.watched(nodes, np.zeros((NODES, len(problem.columns))))
-    suspects = may_cross(from_states) & ~by_value
-    from_values = None
-    if by_value.any():
-        full = np.vstack([recorder.table[-1][None], table])
-        from_values = problem.watched(nodes[::2], full)
-        suspects |= may_cross(from_values) & by_value
     found = []
-    for k in np.nonzero(suspects)[0]:
-        event = problem.events[k]
+    of_states = problem.watched_states(nodes)
+    of_values = problem.watched_values(np.concatenate([recorder.table[-1][None], table]))
+    for values, events, is_value in (
+        (of_states, problem.by_state, False),
+        (of_values, problem.by_value, True),
+    ):
+        for column in np.flatnonzero(may_cross(values)):
+            k = events[column]
 
-        def watched(x, k=k, event=event):
-            state = dense(x)
-            state[problem.held] = problem.z0[problem.held]
-            if by_value[k]:
-                column = problem.columns[event.watch]
-                value = problem.compiled.value_table(state[None], problem.par)[0, column]
-            else:
-                value = state[problem.system.index(event.watch)]
-            return value - problem.levels[k]
+            def watched(x, column=column, is_value=is_value):
+                state = np.ascontiguousarray(dense(x))
+                state[problem.held] = problem.z0[problem.held]
+                if is_value:
+                    row = problem.compiled.value_table(state[None], problem.par)
+                    return problem.watched_values(row)[0, column]
+                return problem.watched_states(state[None])[0, column]
 
-        values = from_values[:, k] if by_value[k] else from_states[:, k]
-        for x, direction in roots(values, watched):
-            found.append((x, event, direction, dense(x)))
+            for x, direction in roots(values[:, column], watched):
+                found.append((x, problem.events[k], direction, dense(x)))
     for x, event, direction, state in sorted(found, key=lambda f: f[0]):
         recorder.cross(event, float(t_old + (t - t_old) * x), direction, state)
 
@@ -654,9 +658,9 @@ def _run_descent(problem, recorder, progress) -> str:
         table = problem.compiled.value_table(path, problem.par)
         finite = np.isfinite(table).all(axis=1) & np.isfinite(path).all(axis=1)
         too_far = table[:, 0] > 1e6 * max(1.0, abs(recorder.table[0][0]))
-        bad = np.nonzero(~finite | too_far)[0]
-        if len(bad):
-            raise _divergence(problem, recorder, done + int(bad[0]) + 1)
+        bad = np.flatnonzero(~finite | too_far)
+        n = int(bad[0]) if len(bad) else n
+        path, table = path[:n], table[:n]
         watched = np.vstack([previous, problem.watched(path, table)])
         changed = (watched[1:] >= 0) != (watched[:-1] >= 0)
         for row, k in zip(*np.nonzero(changed), strict=True):
@@ -665,10 +669,12 @@ def _run_descent(problem, recorder, progress) -> str:
         previous = watched[-1]
         for row in range(n):
             index = done + row + 1
-            if index >= next_record or index == total:
+            if index >= next_record or index == total or (len(bad) and row == n - 1):
                 recorder.add(index * step, path[row].copy(), table[row])
                 next_record = index + max(even, index // 1000 if problem.automatic else 1)
         done += n
+        if len(bad):
+            raise _divergence(problem, recorder, done + 1)
         z = path[-1].copy()
         recorder.stats |= {"rhs": done, "steps": done}
         if progress is not None:
@@ -681,8 +687,13 @@ def _run_descent(problem, recorder, progress) -> str:
 
 def _divergence(problem, recorder, step_number: int) -> IntegrationError:
     """Gradient descent that blows up: say where, and which step would do."""
-    curvature = np.linalg.eigvalsh(-problem.jacobian(0.0, recorder.z[-1]))[-1]
-    stable = f"; a step under {2.0 / curvature:.3g} is stable there" if curvature > 0 else ""
+    states = [
+        z
+        for z, row in zip(recorder.z, recorder.table, strict=True)
+        if row[0] <= recorder.table[0][0]
+    ][-20:]
+    curvature = max(np.linalg.eigvalsh(-problem.jacobian(0.0, z))[-1] for z in states)
+    stable = f"; a step under {2.0 / curvature:.3g} was stable so far" if curvature > 0 else ""
     message = (
         f"gradient descent with step {problem.options.step:g} diverged at step {step_number} "
         f"(t = {step_number * problem.options.step:g}){stable}; lower --step"

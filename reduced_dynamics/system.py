@@ -9,8 +9,9 @@ that is already compiled never imports SymPy.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from reduced_dynamics.errors import InputError, unknown
@@ -180,6 +181,9 @@ class ReducedSystem:
         compiled functions.
     pack : callable
         From parameter values to the numbers the compiled functions take, in their order.
+    sampling : callable
+        ``sampling(values, compiled, par, z)``: sampling errors at the state `z`, by name, where
+        the equations are a mean over sampled data.
     check : callable
         Raises InputError where parameter values contradict each other.
     horizon : str
@@ -206,7 +210,8 @@ class ReducedSystem:
     events: tuple[Event, ...] = ()
     invariants: tuple[Invariant, ...] = ()
     structure: tuple[str, ...] = ()
-    pack: Callable[[Mapping[str, Any]], tuple[float, ...]] = lambda _: ()
+    pack: Callable[[Mapping[str, Any]], Sequence[float]] = lambda _: ()
+    sampling: Callable[..., Mapping[str, float]] = lambda *_: {}
     check: Callable[[Mapping[str, Any]], None] = _no_further_check
     horizon: str = ""
     formed: tuple[str, ...] = ()
@@ -214,7 +219,7 @@ class ReducedSystem:
     precise: bool = False
     key: str = field(default="", repr=False)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of the coordinates, in order."""
         return tuple(c.name for c in self.coordinates)

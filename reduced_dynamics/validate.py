@@ -415,8 +415,14 @@ class Study:
 
         `error`, `discretisation` and `sampling` are root mean squares over time (see `rms`);
         `largest` is the largest error of any coordinate; `outside_start`, `outside_end` and
-        `outside_largest` are Frobenius norms outside the subspace.
+        `outside_largest` are Frobenius norms outside the subspace, `outside` their root mean
+        square over time. `scatter` is a run's distance from the mean over the seeds, as an
+        unbiased estimate: the noise of minibatches without the drift that it causes; nan for one
+        seed. `shift` is how far a perturbed run's coordinates, in root mean square,
+        are from those of the run on the same minibatches without a perturbation; nan where there
+        is none.
         """
+        unmoved = {job.config.seed: found for job, found in self.runs if job.value == 0}
         rows = [
             {
                 "value": float(job.value),
@@ -424,6 +430,9 @@ class Study:
                 "discretisation": rms(found.discretisation),
                 "sampling": rms(found.sampling),
                 "largest": found.worst[0],
+                "scatter": _scatter(found, self.at_value(job.value)),
+                "shift": _shift(found, unmoved.get(job.config.seed)),
+                "outside": float(np.sqrt(np.mean(found.full["outside_norm"] ** 2))),
                 "outside_start": float(found.full["outside_norm"][0]),
                 "outside_end": float(found.full["outside_norm"][-1]),
                 "outside_largest": float(found.full["outside_norm"].max()),
@@ -447,6 +456,20 @@ def run_study(jobs: Sequence[Job], begin: Callable[[Job], None] | None = None, *
             begin(job)
         runs.append((job, job.run(**options)))
     return Study(jobs[0].over, tuple(runs))
+
+
+def _scatter(found: Comparison, alike: Sequence[Comparison]) -> float:
+    count = len(alike)
+    if count < 2:
+        return np.nan
+    mean = np.mean([one._full for one in alike], axis=0)
+    return rms(found._full - mean) * float(np.sqrt(count / (count - 1)))
+
+
+def _shift(found: Comparison, unmoved: Comparison | None) -> float:
+    if unmoved is None or len(unmoved.t) != len(found.t):
+        return np.nan
+    return rms(found._full - unmoved._full)
 
 
 def fit(x: np.ndarray, y: np.ndarray) -> Slope:

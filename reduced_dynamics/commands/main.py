@@ -53,12 +53,12 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> Parser:
     """The whole command line."""
-    from reduced_dynamics.commands import derive, run, systems
+    from reduced_dynamics.commands import derive, run, systems, validate
 
     top = Parser(prog="simulate.py", description=DESCRIPTION)
     top.add_argument("--version", action="version", version=f"reduced-dynamics {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
-    for module in (systems, derive, run):
+    for module in (systems, derive, run, validate):
         command = module.add_parser(commands)
         command.set_defaults(execute=module.execute, parser=command)
     return top

@@ -147,6 +147,11 @@ def as_text(trajectory: Trajectory, at: dict[str, list[float]] | None) -> list[s
         lines.append(f"  drift of {name:20} {drift:.2e}")
     lines.append(f"  largest rise of the loss {'':4} {trajectory.loss_rise:.2e}")
     stats = trajectory.stats
+    if "bank_error_loss" in stats:
+        lines.append(
+            f"  sampling error of the loss at the end {stats['bank_error_loss']:.2e}, from a bank "
+            f"of {trajectory.parameters['bank']} draws"
+        )
     lines.append(
         f"  {stats['steps']} steps, {stats['rhs']} right-hand sides, {stats.get('jac', 0)} "
         f"Jacobians, {stats['wall_s']:.2f} s"

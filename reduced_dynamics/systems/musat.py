@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reduced_dynamics.errors import InputError
@@ -49,20 +49,42 @@ _PARAMETERS = (
     ),
     Parameter("self_attention", False, "whether a row may attend to itself", "bool"),
     Parameter(
+        "inputs",
+        "orthonormal",
+        "tokens and positions: random frames, for which the loss is exact; or gaussian, entries iid"
+        " N(0, 1/D), for which it is the mean over a bank of sampled Gram matrices",
+        "choice",
+        choices=("orthonormal", "gaussian"),
+    ),
+    Parameter(
         "D",
         None,
-        "width of the embeddings, even and at least 2N+2 (the default); with orthonormal inputs the"
-        " reduced flow does not depend on it, a full model's training time is t*D",
+        "width of the embeddings, even; a full model's training time is t*D. Orthonormal inputs"
+        " need 2N+2 (the default) and their reduced flow does not depend on it; with gaussian"
+        " inputs (default 4N) it does, and an evaluation costs the same for every D",
         "int",
         2,
         2**62,
     ),
+    Parameter(
+        "bank",
+        256,
+        "gaussian inputs: how many draws stand for the population; the time grows as bank, the"
+        " sampling error (reported for the loss) falls as bank^(-1/2)",
+        "int",
+        1,
+        10**5,
+    ),
+    Parameter("seed", 0, "gaussian inputs: seed of the bank", "int", 0, 2**62),
 )
 
 #: A mean over all N queries costs O(N²) an evaluation.
 _UNIFORM_LIMIT = 20_000
 #: With a fixed query, `musat3` still loops over the pairs after it.
 _LOOP_LIMIT = 10**7
+#: With gaussian inputs, an evaluation visits all pairs of rows for every draw (and query); so many
+#: take about a second.
+_PAIRS_LIMIT = 5 * 10**7
 
 
 def _check(values: Mapping[str, Any]) -> None:
@@ -81,6 +103,15 @@ def _check(values: Mapping[str, Any]) -> None:
         )
     if width is not None and width % 2:
         raise InputError(f"D = {width} is odd; positions are complex, so D must be even")
+    if values["inputs"] == "gaussian":
+        each = (2 * n + 1) ** 2 * (n if query == "uniform" else 1)
+        most = _PAIRS_LIMIT // each
+        if values["bank"] > most:
+            raise InputError(
+                f"inputs=gaussian with N = {n}, query={query} and a bank of {values['bank']} draws"
+                f" is too large; {f'set bank to at most {most}' if most else 'it needs a smaller N'}"
+            )
+        return
     if width is not None and width < 2 * n + 2:
         raise InputError(
             f"D = {width} is too small for 2N = {2 * n} orthonormal tokens and {n + 1} positions; "
@@ -88,9 +119,28 @@ def _check(values: Mapping[str, Any]) -> None:
         )
 
 
-def _pack(values: Mapping[str, Any]) -> tuple[float, ...]:
+def _pack(values: Mapping[str, Any]) -> Sequence[float]:
     n, query = values["N"], values["query"]
-    return float(n), {"last": float(n), "uniform": 0.0}.get(query, query)
+    q = {"last": n, "uniform": 0}.get(query, query)
+    if values["inputs"] == "gaussian":
+        from reduced_dynamics.gaussian import parameter_vector
+
+        return parameter_vector(n, q, width(values), values["bank"], values["seed"])
+    return float(n), float(q)
+
+
+def width(values: Mapping[str, Any]) -> int:
+    """D, chosen where it is not given."""
+    n = values["N"]
+    return values["D"] or (4 * n if values["inputs"] == "gaussian" else 2 * n + 2)
+
+
+def _bank_errors(values: Mapping[str, Any], compiled, par, z) -> dict[str, float]:
+    if values["inputs"] != "gaussian" or values["bank"] < 2:
+        return {}
+    from reduced_dynamics.gaussian import standard_errors
+
+    return {"bank_error_loss": float(standard_errors(compiled, par, z)[0])}
 
 
 _OBSERVABLES = (
@@ -110,21 +160,21 @@ _EVENTS = (
 def _derive19(values: Mapping[str, Any]):
     from derivations.musat import derive_musat19
 
-    return derive_musat19(values["self_attention"])
+    return derive_musat19(values["self_attention"], values["inputs"])
 
 
 def _derive3(values: Mapping[str, Any]):
     from derivations.musat import derive_musat3
 
-    return derive_musat3(values["self_attention"])
+    return derive_musat3(values["self_attention"], values["inputs"])
 
 
 def _strictly_causal(values: Mapping[str, Any]) -> bool:
-    return not values["self_attention"]
+    return not values["self_attention"] and values["inputs"] == "orthonormal"
 
 
 _CONSERVED = tuple(
-    Invariant(f"{b}-{a}", f"{a} and {b} have the same gradient", _strictly_causal)
+    Invariant(f"{b}-{a}", f"{a} and {b} have the same gradient (orthonormal inputs)", _strictly_causal)
     for a, b in (("beta3", "beta9"), ("beta4", "beta11"))
 )
 
@@ -143,8 +193,9 @@ MUSAT19 = ReducedSystem(
     events=_EVENTS,
     invariants=_CONSERVED,
     derive=_derive19,
-    structure=("self_attention",),
+    structure=("self_attention", "inputs"),
     pack=_pack,
+    sampling=_bank_errors,
     check=_check,
     horizon="1000 * N**2 + 1000 * N",
     formed=("t_half_loss",),
@@ -165,13 +216,14 @@ MUSAT3 = ReducedSystem(
     invariants=(
         Invariant(
             "first_integral",
-            "alpha3 + (exp(alpha3) - 1)/(2N - 2) - beta2^2/2, for query=last",
+            "alpha3 + (exp(alpha3) - 1)/(2N - 2) - beta2^2/2, for query=last, orthonormal inputs",
             lambda values: _strictly_causal(values) and _one_moving_alpha(values),
         ),
     ),
     derive=_derive3,
-    structure=("self_attention",),
+    structure=("self_attention", "inputs"),
     pack=_pack,
+    sampling=_bank_errors,
     check=_check,
     horizon="1000 * N**2 + 1000 * N",
     formed=("t_half_loss",),
