@@ -110,6 +110,8 @@ class Dense:
     ----------
     coordinates : tuple of Symbol
         What the outputs are differentiated by.
+    spaces : tuple of Space
+        In the order in which their Gram matrices are given.
     tables : tuple of Table
     rows : Expr
         T, in N.
@@ -125,6 +127,7 @@ class Dense:
     """
 
     coordinates: tuple[sp.Symbol, ...]
+    spaces: tuple[Space, ...]
     tables: tuple[Table, ...]
     rows: sp.Expr
     layout: Mapping[str, sp.Expr]

@@ -93,9 +93,7 @@ def gram_program(entries: Iterable[Entry], self_attention: bool = False) -> Dens
         return at(known.name, "r, s")
 
     # Layer 1.
-    score1 = sp.Add(
-        *(coordinate(e) * table(e.row, e.word) for e in entries if e.weight == "W1")
-    )
+    score1 = sp.Add(*(coordinate(e) * table(e.row, e.word) for e in entries if e.weight == "W1"))
     stages += [Each("score1", CAUSAL, score1), Softmax("A1", CAUSAL, at("score1", "r, s"))]
     # What the query collects, as coefficients of the rows.
     stages.append(ColumnSum("collected", CAUSAL, at("A1", "r, s") * at("query")))
@@ -130,6 +128,7 @@ def gram_program(entries: Iterable[Entry], self_attention: bool = False) -> Dens
     ]
     return Dense(
         coordinates=tuple(map(coordinate, entries)),
+        spaces=SPACES,
         tables=tuple(tables.values()),
         rows=2 * N + 1,
         layout=LAYOUT,

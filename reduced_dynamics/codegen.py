@@ -405,9 +405,7 @@ class _Function:
                             inner.add(f"{w.name}_[{self.at_i}] = {w.name}")
                 case _Max(softmax, tag) if name in softmax.pairs:
                     flush()
-                    for w, e in zip(
-                        softmax.pairs[name], pair_exprs(softmax.pairs[name]), strict=True
-                    ):
+                    for e in pair_exprs(softmax.pairs[name]):
                         if not (e.free_symbols & self.pairs):
                             before.add(f"top_{tag} = max(top_{tag}, {_print(e)})")
                         else:

@@ -13,40 +13,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import product
 
 import sympy as sp
 
 from derivations.dense import (
     CAUSAL,
-    PAIRS,
     ROWS,
     ColumnSum,
     Dense,
     Each,
     RowSum,
     Softmax,
+    Space,
     Stage,
     Table,
     Total,
     at,
     cell,
     gradient,
+    prune,
     tangent,
 )
 from derivations.derivation import Derivation
-from derivations.staged import N, i, q
+from derivations.staged import i
 from reduced_dynamics.codegen import assemble
 from reduced_dynamics.codegen import print_expression as _print
 
-_DECORATOR = (
-    "@njit(cache=True, nogil=True, error_model='numpy', fastmath={'reassoc', 'contract'})"
-)
+_DECORATOR = "@njit(cache=True, nogil=True, error_model='numpy', fastmath={'reassoc', 'contract'})"
 
 
 def dense_source(derivation: Derivation) -> str:
     """The source text of the compiled module of a derivation with one dense program."""
     ((_, program),) = derivation.variants
+    program = prune(program)
     coordinates = program.coordinates
     names = ["loss", *derivation.observables]
     slopes = [f"d_{c}" for c in coordinates]
@@ -55,7 +54,7 @@ def dense_source(derivation: Derivation) -> str:
     directions = {c: sp.Symbol(f"v_{c}", real=True) for c in live}
     along = tangent(with_gradient, directions, {d: f"h{d}" for d in slopes})
     functions = [
-        _tables_source(with_gradient),
+        _tables(program),
         _bank("_values", "out", program, _accumulate(program, names)),
         _bank("_gradient", "out", with_gradient, _accumulate(with_gradient, names + slopes)),
         _bank("_hessian", "matrix", along, _hessian(along, with_gradient, directions)),
@@ -67,7 +66,7 @@ def dense_source(derivation: Derivation) -> str:
         gradient="_gradient(z, par, out)",
         hessian="_hessian(z, par, matrix)",
         more_parameters=", then for every draw the Gram matrices of "
-        + ", ".join(dict.fromkeys(t.space.name for t in program.tables)),
+        + ", ".join(space.name for space in program.spaces),
     )
 
 
@@ -82,21 +81,20 @@ def _integer(expr: sp.Expr) -> str:
 # ---------------------------------------------------------------- data
 
 
-def _tables_source(program: Dense) -> str:
+def _tables(program: Dense) -> str:
     """The function that lays out one draw's inner products over the rows of a sequence."""
     names = ", ".join(t.name for t in program.tables)
     lines = [f"rows = {_integer(program.rows)}", "place = np.empty(rows, np.int64)"]
     lines += ["phase = np.empty(rows, np.complex128)"]
-    for space in dict.fromkeys(t.space.name for t in program.tables):
-        lines += _space([t for t in program.tables if t.space.name == space], program)
-    doc = '"""Inner products of the rows, from the Gram matrices at `start`, for a query on pair q."""'
-    head = [_DECORATOR, f"def _tables(par, start, N, q, {names}):", f"    {doc}"]
-    return "\n".join([*head, *_indent(lines)]) + "\n"
+    for space in program.spaces:
+        lines += _space(space, [t for t in program.tables if t.space.name == space.name], program)
+    doc = '"""The rows\' inner products, query on pair q, from the Gram matrices at `start`."""'
+    head = [_DECORATOR, f"def _tables(par, start, N, q, {names}):"]
+    return "\n".join([*head, *_indent([doc, *lines])]) + "\n"
 
 
-def _space(tables: Sequence[Table], program: Dense) -> list[str]:
+def _space(space: Space, tables: Sequence[Table], program: Dense) -> list[str]:
     """Statements that fill the tables of one space, and move `start` past its data."""
-    space = tables[0].space
     lines = [f"# {space.name}: the Gram matrix of {space.count} vectors"]
     lines += [f"size = {_integer(space.count)}"]
     for kind, row in program.layout.items():
@@ -117,17 +115,20 @@ def _space(tables: Sequence[Table], program: Dense) -> list[str]:
         read, value = ["x = par[start + place[r] * size + place[s]]"], x
     read += [f"{t.name}[r, s] = {_print(sp.re(sp.expand(t.unit * value)))}" for t in tables]
     lines += ["for r in range(rows):", "    for s in range(rows):", *_indent(read, 2)]
-    return [*lines, f"start += {2 if space.hermitian else 1} * size * size"]
+    return [*lines, f"start += {'2 * ' if space.hermitian else ''}size * size"]
 
 
 def _bank(name: str, target: str, program: Dense, body: Sequence[str]) -> str:
     """A function that runs `body` for every draw and query; it adds to `target`, times `share`."""
     tables = [t.name for t in program.tables]
-    sizes = {t.space.name: (1 + t.space.hermitian) * t.space.count**2 for t in program.tables}
+    size = sp.Add(*((1 + space.hermitian) * space.count**2 for space in program.spaces))
     vectors = [*program.marks] + [s.name for s in program.stages if _shape(s) == 1]
     matrices = [s.name for s in program.stages if _shape(s) == 2]
-    marks = [line for m, row in program.marks.items() for line in (
-        f"at_{m} = {_integer(row)}", f"{m}[:] = 0.0", f"{m}[at_{m}] = 1.0")]
+    marks = [
+        line
+        for m, row in program.marks.items()
+        for line in (f"at_{m} = {_integer(row)}", f"{m}[:] = 0.0", f"{m}[at_{m}] = 1.0")
+    ]
     used = program.used_coordinates()
     lines = [f"{c} = z[{k}]" for k, c in enumerate(program.coordinates) if c in used]
     lines += [
@@ -140,7 +141,7 @@ def _bank(name: str, target: str, program: Dense, body: Sequence[str]) -> str:
         "share = 1.0 / (bank * (last - first + 1))",
         f"{target}[:] = 0.0",
         "for draw in range(bank):",
-        f"    start = 3 + draw * ({_integer(sp.Add(*sizes.values()))})",
+        f"    start = 3 + draw * ({_integer(size)})",
         "    for q in range(first, last + 1):",
         f"        _tables(par, start, N, q, {', '.join(tables)})",
         *_indent([*marks, *body], 2),
@@ -223,11 +224,10 @@ def _ranges(stage: Stage, program: Dense) -> tuple[Stage, tuple]:
             if name in program.marks and marked[index] is None:
                 marked[index] = name
                 stage = replace(stage, expr=stage.expr / factor)
-    everything = "rows"
-    within = {CAUSAL: "r + 1" if program.self_attention else "r"}.get(stage.domain, "rows")
+    seen = {CAUSAL: "r + 1" if program.self_attention else "r"}.get(stage.domain, "rows")
     ranges = [
         f"range(at_{mark}, at_{mark} + 1)" if mark else f"range({end})"
-        for mark, end in ((marked["r"], everything), (marked["s"], within))
+        for mark, end in ((marked["r"], "rows"), (marked["s"], seen))
     ]
     return stage, (stage.domain, *ranges)
 

@@ -129,7 +129,8 @@ def split(par: np.ndarray, parts: int) -> list[np.ndarray]:
     """Parameter vectors of `parts` banks of (almost) equal size that make up the given one."""
     draws = par[HEAD:].reshape(int(par[2]), -1)
     return [
-        np.concatenate([par[:2], [len(part)], part.ravel()]) for part in np.array_split(draws, parts)
+        np.concatenate([par[:2], [len(part)], part.ravel()])
+        for part in np.array_split(draws, parts)
     ]
 
 
@@ -212,7 +213,9 @@ def sampling_error(
 
     values = system.values(parameters)
     if values.get("inputs") != "gaussian":
-        raise InputError("only gaussian inputs are sampled: orthonormal ones have no sampling error")
+        raise InputError(
+            "only gaussian inputs are sampled: orthonormal ones have no sampling error"
+        )
     if not 2 <= parts <= values["bank"]:
         raise InputError(f"a bank of {values['bank']} cannot be split into {parts} parts")
     banks = split(np.asarray(system.pack(values)), parts)

@@ -32,6 +32,8 @@ _SCALING = {
         ("shift", "shift of the coordinates", "#0072B2", "o"),
     ),
 }
+#: Never fitted: it ends at what minibatches alone bring about, for any perturbation.
+_UNFITTED = ("outside_end",)
 _VALUE = {
     "batch": "batch size $B$",
     "step": r"learning rate $\eta$",
@@ -88,23 +90,28 @@ def emergence_figure(found: list[Emergence]) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Left: each measure over its largest value. Middle: the cross-entropy. Right: the
-        accuracy. Of every seed a thin line, and a thick one for the median.
+        Left: each measure over its largest value, in steps from the moment when the seed's
+        accuracy reaches 0.9 (if all do). Middle: the cross-entropy. Right: the accuracy. Of every
+        seed a thin line, and a thick one for the median.
     """
     first = found[0].trajectory
     last = max(one.steps[-1] for one in found)
-    rows = min(len(one.steps) for one in found)
+    learnt = [one.learnt for one in found]
+    aligned = None not in learnt
+    # Seeds learn at different moments; only from those on can their orders be compared.
+    unaligned = [0.0] * len(found)
     method = {"sgd": "SGD", "adam": "Adam"}.get(first.solver["method"], first.solver["method"])
 
-    def panel(ax, name, colour, scaled=False):
+    def panel(ax, name, colour, origins=unaligned, scaled=False):
+        grid = np.linspace(0.0, last, 1500) - np.mean(origins)
         curves = []
-        for one in found:
-            values = one.trajectory[name]
+        for one, origin in zip(found, origins, strict=True):
+            values, steps = one.trajectory[name], one.steps - origin
             values = values / values.max() if scaled and values.max() > 0 else values
-            ax.plot(one.steps, values, color=colour, linewidth=0.5, alpha=0.45)
-            curves.append(values[:rows])
+            ax.plot(steps, values, color=colour, linewidth=0.5, alpha=0.45)
+            curves.append(np.interp(grid, steps, values, left=np.nan, right=np.nan))
         median = np.median(curves, axis=0)
-        return ax.plot(found[0].steps[:rows], median, color=colour, linewidth=1.6)[0]
+        return ax.plot(grid, median, color=colour, linewidth=1.6)[0]
 
     with style():
         title = _title(first, f"standard transformer, {method}, {len(found)} seeds")
@@ -112,7 +119,12 @@ def emergence_figure(found: list[Emergence]) -> Figure:
         left, middle, right = axes[0]
         colours = line_styles(MEASURES)
         names = [name for name in ("gamma3", "beta2", "alpha3") if name in MEASURES]
-        lines = [panel(left, f"progress_{n}", colours[n]["color"], scaled=True) for n in names]
+        lines = [
+            panel(
+                left, f"progress_{n}", colours[n]["color"], learnt if aligned else unaligned, True
+            )
+            for n in names
+        ]
         left.axhline(0.5, color="#808080", linewidth=0.6, linestyle=(0, (1, 2)))
         left.set_ylabel("progress measure / its largest value")
         left.legend(
@@ -133,7 +145,11 @@ def emergence_figure(found: list[Emergence]) -> Figure:
         for ax in axes[0]:
             ax.set_xlim(0, last)
             ax.ticklabel_format(axis="x", style="plain")
-        _finish(figure, axes, "training step")
+            ax.set_xlabel("training step")
+        if aligned:
+            left.set_xlim(-0.25 * min(learnt), 0.06 * min(learnt))
+            left.set_xlabel("steps from accuracy 0.9")
+        _finish(figure, axes, "")
     return figure
 
 
@@ -143,7 +159,7 @@ def _scaling(study: Study, ax: Axes) -> None:
     for name, label, colour, marker in _SCALING[study.over]:
         y = study.points[name]
         good = (x > 0) & (y > 0)
-        slope = study.slope(name)
+        slope = None if name in _UNFITTED else study.slope(name)
         if slope is not None:
             ends = np.array([x[good].min(), x[good].max()])
             ax.plot(ends, slope(ends), color=colour, linewidth=0.9)
@@ -171,7 +187,8 @@ def _scaling(study: Study, ax: Axes) -> None:
     ax.set_xticks(values, [f"{value:g}" for value in values])
     ax.set_xticks([], minor=True)
     ax.set_xlabel(_VALUE[study.over])
-    ax.set_ylabel("root mean square over time")
+    some = "norm; shift: " if study.over == "perturbation" else ""
+    ax.set_ylabel(f"{some}root mean square over time")
     ax.legend(
         loc="lower left",
         bbox_to_anchor=(-0.2, 1.0),

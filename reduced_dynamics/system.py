@@ -186,6 +186,8 @@ class ReducedSystem:
         the equations are a mean over sampled data.
     check : callable
         Raises InputError where parameter values contradict each other.
+    choose : callable
+        From parameter values to those that the system chooses, for parameters that are None.
     horizon : str
         Bound of an automatic horizon, as an expression over the parameters; empty if the horizon
         must be given.
@@ -213,6 +215,7 @@ class ReducedSystem:
     pack: Callable[[Mapping[str, Any]], Sequence[float]] = lambda _: ()
     sampling: Callable[..., Mapping[str, float]] = lambda *_: {}
     check: Callable[[Mapping[str, Any]], None] = _no_further_check
+    choose: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _: {}
     horizon: str = ""
     formed: tuple[str, ...] = ()
     time_scale: str = ""
@@ -254,7 +257,7 @@ class ReducedSystem:
             for name, p in known.items()
         }
         self.check(values)
-        return values
+        return values | self.choose(values)
 
     def place(self, name: str, value: Any) -> float:
         """A coordinate's value given by a user, checked.

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from reduced_dynamics.compiled import compile_system
 from reduced_dynamics.errors import InputError, IntegrationError, unknown
 from reduced_dynamics.expressions import evaluate
 from reduced_dynamics.integrate import integrate, report_at
@@ -202,6 +203,8 @@ class Job:
 
     def run(self, progress: Progress | None = None, checkpoint=None) -> Comparison:
         """Train, integrate, compare; arguments and errors are those of `training.train`."""
+        # A first derivation takes a minute; an interruption there must not cost the training.
+        compile_system(self.system, self.parameters)
         return self.compare(train(self.config, progress, checkpoint))
 
     def compare(self, full: Trajectory) -> Comparison:
@@ -302,7 +305,7 @@ def plan(
         if not isinstance(steps, int | np.integer) or steps < 1:
             raise InputError(f"steps must be a positive integer, not {steps!r}")
         t_end = steps * step
-    numbers = {k: float(v) for k, v in values_of.items() if isinstance(v, int | float)}
+    numbers = {k: float(v) for k, v in values_of.items() if type(v) in (int, float)}
     horizon = evaluate(t_end, numbers) if isinstance(t_end, str) else float(t_end)
     if not 0 < horizon < np.inf:
         raise InputError(f"the horizon must be a positive time, not {horizon:g}; mend t_end")

@@ -86,14 +86,16 @@ def execute(options) -> int:
         checkpoint = own(options.checkpoint) if options.checkpoint else None
         try:
             comparison = job.run(reporter, checkpoint)
+            full = comparison.full
         except (TrainingInterrupted, DivergedError) as error:
             stopped, full = error, error.trajectory
-            comparison = job.compare(full) if full is not None and full.t_end > 0 else None
+            begun = full is not None and full.t_end > 0
+            comparison = job.compare(full) if begun else None
         reporter.close()
         if comparison is not None:
             done.append((job, comparison))
-            if options.out:
-                store(comparison.full, own(options.out), options.json)
+        if options.out and full is not None:
+            store(full if comparison is None else comparison.full, own(options.out), options.json)
         if stopped is not None:
             break
     if done:

@@ -24,6 +24,8 @@ from reduced_dynamics.transformers.standard_training import (
 PARAMETERS = ("N", "vocabulary", "positions", "width", "query", "scaled", "precision")
 #: Options that speak of a reduced flow, which this model does not have.
 STRANGERS = ("t_end", "at", "perturbation", "clamp", "study", "values")
+#: Rows to record: measures that emerge a few steps apart are to be told apart.
+INTERVALS = 2000
 #: Parts of its largest value at which a measure counts as emerged, first the one reported in full.
 LEVELS = (0.5, 0.1)
 
@@ -108,7 +110,8 @@ def configuration(options) -> StandardConfig:
             changes[name] = number(name.replace("_", "-"), getattr(options, name))
     if options.optimiser not in (None, "sgd", "adam"):
         changes["optimiser"] = options.optimiser
-    return dataclasses.replace(ADAM if options.optimiser == "adam" else SGD, **changes)
+    config = dataclasses.replace(ADAM if options.optimiser == "adam" else SGD, **changes)
+    return dataclasses.replace(config, record=min(config.steps, INTERVALS))
 
 
 def _named(job: StandardConfig):
@@ -140,7 +143,12 @@ def as_text(config: StandardConfig, done: list[tuple[StandardConfig, Emergence]]
             f"{_step(found.learnt):>8} {found.accuracy:8.4f} "
             f"{trajectory['held_out_loss'][-1]:9.2e} {trajectory.stats['wall_s']:8.1f}"
         )
-    lines += ["  accurate: step at which the accuracy on held-out sequences reaches 0.9", ""]
+    every = config.steps / config.record
+    lines += [
+        "  accurate: step at which the accuracy on held-out sequences reaches 0.9; "
+        f"all recorded every {every:.3g} steps",
+        "",
+    ]
     for level in LEVELS:
         counted = orders([found for _, found in done], level)
         said = "; ".join(f"{', '.join(o) or 'none'}: {n}" for o, n in counted.most_common())

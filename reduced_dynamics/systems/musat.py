@@ -90,7 +90,9 @@ _PAIRS_LIMIT = 5 * 10**7
 def _check(values: Mapping[str, Any]) -> None:
     n, query, width = values["N"], values["query"], values["D"]
     if isinstance(query, int) and query > n:
-        raise InputError(f"query = {query} asks for a pair beyond the last; it must lie in 1 .. {n}")
+        raise InputError(
+            f"query = {query} asks for a pair beyond the last; it must lie in 1 .. {n}"
+        )
     if query == "uniform" and n > _UNIFORM_LIMIT:
         raise InputError(
             f"query=uniform averages over all N queries, too slow at N = {n}; it needs "
@@ -107,9 +109,10 @@ def _check(values: Mapping[str, Any]) -> None:
         each = (2 * n + 1) ** 2 * (n if query == "uniform" else 1)
         most = _PAIRS_LIMIT // each
         if values["bank"] > most:
+            remedy = f"set bank to at most {most}" if most else "it needs a smaller N"
             raise InputError(
                 f"inputs=gaussian with N = {n}, query={query} and a bank of {values['bank']} draws"
-                f" is too large; {f'set bank to at most {most}' if most else 'it needs a smaller N'}"
+                f" is too large to evaluate in about a second; {remedy}"
             )
         return
     if width is not None and width < 2 * n + 2:
@@ -125,14 +128,14 @@ def _pack(values: Mapping[str, Any]) -> Sequence[float]:
     if values["inputs"] == "gaussian":
         from reduced_dynamics.gaussian import parameter_vector
 
-        return parameter_vector(n, q, width(values), values["bank"], values["seed"])
+        return parameter_vector(n, q, values["D"], values["bank"], values["seed"])
     return float(n), float(q)
 
 
-def width(values: Mapping[str, Any]) -> int:
-    """D, chosen where it is not given."""
-    n = values["N"]
-    return values["D"] or (4 * n if values["inputs"] == "gaussian" else 2 * n + 2)
+def _choose(values: Mapping[str, Any]) -> dict[str, Any]:
+    """D for gaussian inputs; with orthonormal ones the flow does not depend on it."""
+    unsaid = values["inputs"] == "gaussian" and values["D"] is None
+    return {"D": 4 * values["N"]} if unsaid else {}
 
 
 def _bank_errors(values: Mapping[str, Any], compiled, par, z) -> dict[str, float]:
@@ -174,7 +177,9 @@ def _strictly_causal(values: Mapping[str, Any]) -> bool:
 
 
 _CONSERVED = tuple(
-    Invariant(f"{b}-{a}", f"{a} and {b} have the same gradient (orthonormal inputs)", _strictly_causal)
+    Invariant(
+        f"{b}-{a}", f"{a} and {b} have the same gradient (orthonormal inputs)", _strictly_causal
+    )
     for a, b in (("beta3", "beta9"), ("beta4", "beta11"))
 )
 
@@ -197,6 +202,7 @@ MUSAT19 = ReducedSystem(
     pack=_pack,
     sampling=_bank_errors,
     check=_check,
+    choose=_choose,
     horizon="1000 * N**2 + 1000 * N",
     formed=("t_half_loss",),
     time_scale="D",
@@ -225,6 +231,7 @@ MUSAT3 = ReducedSystem(
     pack=_pack,
     sampling=_bank_errors,
     check=_check,
+    choose=_choose,
     horizon="1000 * N**2 + 1000 * N",
     formed=("t_half_loss",),
     time_scale="D",
