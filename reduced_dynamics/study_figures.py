@@ -187,8 +187,8 @@ def _scaling(study: Study, ax: Axes) -> None:
     ax.set_xticks(values, [f"{value:g}" for value in values])
     ax.set_xticks([], minor=True)
     ax.set_xlabel(_VALUE[study.over])
-    some = "norm; shift: " if study.over == "perturbation" else ""
-    ax.set_ylabel(f"{some}root mean square over time")
+    what = "norm, and shift (r.m.s. over time)"
+    ax.set_ylabel(what if study.over == "perturbation" else "root mean square over time")
     ax.legend(
         loc="lower left",
         bbox_to_anchor=(-0.2, 1.0),

@@ -447,6 +447,10 @@ class Study:
     def slope(self, quantity: str) -> Slope | None:
         """How a quantity of `points` scales with the value; None without two positive values."""
         x, y = self.points["value"], self.points[quantity]
+        if quantity == "scatter":
+            # Distances from a mean that they share: all seeds make one point.
+            y = np.array([np.sqrt(np.mean(y[x == value] ** 2)) for value in self.values])
+            x = np.array(self.values, dtype=float)
         good = (x > 0) & (y > 0)
         return fit(x[good], y[good]) if len(set(x[good])) > 1 else None
 

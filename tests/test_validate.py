@@ -85,8 +85,8 @@ def test_a_random_start_is_followed_from_where_it_lies():
 
 
 def test_momentum_runs_in_the_time_of_its_long_steps():
-    slow = validate(MUSAT19, {"N": 4}, t_end=30, optimiser="momentum", learning_rate=0.02)
-    assert slow.t[-1] == pytest.approx(30) and slow.full.time_scale == pytest.approx(1.6)
+    slow = validate(MUSAT19, {"N": 4}, t_end=10, optimiser="momentum", learning_rate=0.02)
+    assert slow.t[-1] == pytest.approx(10) and slow.full.time_scale == pytest.approx(1.6)
     assert np.abs(slow.error).max() < 3e-2 and slow.descent is None and slow.sampling is None
 
 
