@@ -57,8 +57,10 @@ def problem(name, **parameters):
 def right_hand_sides():
     functions, par, z = problem("musat3", N=1000)
     flow = functions.flow
-    print(f"musat3 right-hand side from Python, N = 1000: {1e6 * best(lambda: flow(0.0, z, par)):.2f} µs"
-          "   (goal: at most 1 µs)")
+    print(
+        f"musat3 right-hand side from Python, N = 1000: {1e6 * best(lambda: flow(0.0, z, par)):.2f} µs"
+        "   (goal: at most 1 µs)"
+    )
     print("\nmusat19, query last     loss + gradient            Jacobian")
     print(f"{'N':>10} {'s':>12} {'ns per pair':>12} {'s':>12} {'gradients':>10}")
     sizes, times = [], []

@@ -19,7 +19,9 @@ from reduced_dynamics.system import (
 )
 
 #: Names that generated code uses for itself.
-_RESERVED = re.compile(r"x\d+|x_i|[ivzt]|n_.*|par|out|top|math|np|njit|.*_|(acc|exp|sum|top|inv)_.*")
+_RESERVED = re.compile(
+    r"x\d+|x_i|[ivzt]|n_.*|par|out|top|math|np|njit|.*_|(acc|exp|sum|top|inv)_.*"
+)
 
 
 def gradient_flow(
@@ -112,7 +114,9 @@ def gradient_flow(
         from derivations.derivation import Derivation
         from derivations.staged import Program
 
-        program = Program(state, extra, (), (), {"loss": everything["the loss"].xreplace(safe)} | outputs)
+        program = Program(
+            state, extra, (), (), {"loss": everything["the loss"].xreplace(safe)} | outputs
+        )
         return Derivation(
             name=name,
             coordinates=state,
@@ -165,7 +169,7 @@ def _check(what: str, expr, known: Mapping) -> None:
 
     if not isinstance(expr, sp.Expr):
         raise InputError(f"{what} must be a scalar SymPy expression, not {type(expr).__name__}")
-    free = sorted((s.name for s in expr.free_symbols - known.keys()))
+    free = sorted(s.name for s in expr.free_symbols - known.keys())
     if free:
         raise InputError(
             f"'{free[0]}' in {what} is neither a coordinate nor a parameter; "

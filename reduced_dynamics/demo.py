@@ -59,8 +59,10 @@ def compare(trajectory, n: int, limits: dict[str, float]) -> list[str]:
     happened = [(events[e], e[2:]) for e in ORDER[:3] if events[e] is not None]
     order = " → ".join(name for _, name in sorted(happened))
     agrees = [name for _, name in sorted(happened)] == ["gamma3", "beta2", "alpha3"]
-    lines.append(f"  order of emergence: {order}; the paper: gamma3 → beta2 → alpha3 "
-                 f"({'agrees' if agrees else 'differs'})")
+    lines.append(
+        f"  order of emergence: {order}; the paper: gamma3 → beta2 → alpha3 "
+        f"({'agrees' if agrees else 'differs'})"
+    )
     drifts = [f"{k} {v:.1e}" for k, v in trajectory.invariants.items() if "-" in k or "_" in k]
     lines.append(
         f"  loss {trajectory.loss[0]:.4g} → {trajectory.loss[-1]:.3g}; largest rise "

@@ -281,8 +281,10 @@ class _Recorder:
                 kept.pop()
         if t < self.t[-1] and self.nodes:
             part = (t - self.t[-2]) / (self.t[-1] - self.t[-2])
-            nodes = interpolate(part * lobatto(NODES), np.broadcast_to(
-                self.nodes[-1], (NODES, *self.nodes[-1].shape)))
+            nodes = interpolate(
+                part * lobatto(NODES),
+                np.broadcast_to(self.nodes[-1], (NODES, *self.nodes[-1].shape)),
+            )
             nodes[0] = self.z[-2]
             self.t[-1], self.z[-1], self.nodes[-1] = t, nodes[-1], nodes
             self.table[-1] = self.problem.compiled.value_table(nodes[-1:], self.problem.par)[0]
@@ -297,7 +299,9 @@ class _Recorder:
         options, compiled = problem.options, problem.compiled
         states, table = np.array(self.z), np.array(self.table)
         names = problem.invariant_names()
-        conserved = compiled.invariants(states, problem.par) if names else np.empty((len(states), 0))
+        conserved = (
+            compiled.invariants(states, problem.par) if names else np.empty((len(states), 0))
+        )
         columns = list(compiled.invariant_coordinates)
         drift = {}
         for name in names:

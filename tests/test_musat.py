@@ -7,7 +7,11 @@ from explicit_transformer import explicit_loss, explicit_rows
 from reduced_dynamics.compiled import compile_system
 from reduced_dynamics.systems import get
 from reduced_dynamics.transformers.disentangled import embed, loss_and_gradient, project
-from reduced_dynamics.transformers.recall_task import multiplication_by_i, sample_batch, sample_vectors
+from reduced_dynamics.transformers.recall_task import (
+    multiplication_by_i,
+    sample_batch,
+    sample_vectors,
+)
 
 
 def compiled(name, **parameters):
@@ -60,8 +64,7 @@ def test_loss_equals_the_explicit_transformer(n, query, self_attention):
 def test_uniform_query_is_the_mean(n, self_attention):
     z = np.random.default_rng(n).normal(size=19)
     single = [
-        gradient("musat19", z, N=n, query=q, self_attention=self_attention)
-        for q in range(1, n + 1)
+        gradient("musat19", z, N=n, query=q, self_attention=self_attention) for q in range(1, n + 1)
     ]
     mean = gradient("musat19", z, N=n, query="uniform", self_attention=self_attention)
     np.testing.assert_allclose(mean, np.mean(single, axis=0), rtol=1e-12, atol=1e-15)

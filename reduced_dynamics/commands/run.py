@@ -40,7 +40,9 @@ def add_parser(commands):
 def execute(options) -> int:
     parameters, integration, files = gather(options)
     if not files["system"]:
-        raise InputError("name the system to run, e.g. simulate.py run musat3; see simulate.py list")
+        raise InputError(
+            "name the system to run, e.g. simulate.py run musat3; see simulate.py list"
+        )
     system = get(files["system"])
     check_targets(files)
     reporter = Reporter()
@@ -93,8 +95,11 @@ def keep(trajectory: Trajectory, files: dict[str, Any], quiet: bool = False) -> 
 
 def as_json(trajectory: Trajectory, at: dict[str, list[float]] | None) -> dict[str, Any]:
     """The object that ``run --json`` prints."""
-    solver = {k: trajectory.solver[k] for k in ("method", "rtol", "atol", "dynamics", "step")
-              if k in trajectory.solver}
+    solver = {
+        k: trajectory.solver[k]
+        for k in ("method", "rtol", "atol", "dynamics", "step")
+        if k in trajectory.solver
+    }
     result = {
         "system": trajectory.system,
         "parameters": dict(trajectory.parameters),
@@ -137,9 +142,7 @@ def as_text(trajectory: Trajectory, at: dict[str, list[float]] | None) -> list[s
         names = list(at)
         shown = names if len(names) <= 8 else ["t", "loss", *_largest(at, 6)]
         lines.append("  " + " ".join(f"{n:>12}" for n in shown))
-        lines += [
-            "  " + " ".join(f"{at[n][k]:12.6g}" for n in shown) for k in range(len(at["t"]))
-        ]
+        lines += ["  " + " ".join(f"{at[n][k]:12.6g}" for n in shown) for k in range(len(at["t"]))]
         if len(shown) < len(names):
             lines.append(f"  (the {len(shown) - 2} that moved most; all of them with --json)")
     lines += ["", "checks"]
