@@ -15,13 +15,13 @@ import os
 PINNED = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 os.environ.update(dict.fromkeys(PINNED, "1"))
 
-import platform  # noqa: E402
+import platform
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-from reduced_dynamics.integrate import integrate  # noqa: E402
-from reduced_dynamics.systems import get  # noqa: E402
-from reduced_dynamics.transformers.training import TrainingConfig, train  # noqa: E402
+from reduced_dynamics.integrate import integrate
+from reduced_dynamics.systems import get
+from reduced_dynamics.transformers.training import TrainingConfig, train
 
 #: (N, D, batch)
 SIZES = ((4, 16, 256), (8, 32, 256))

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -57,10 +58,8 @@ def problem(name, **parameters):
 def right_hand_sides():
     functions, par, z = problem("musat3", N=1000)
     flow = functions.flow
-    print(
-        f"musat3 right-hand side from Python, N = 1000: {1e6 * best(lambda: flow(0.0, z, par)):.2f} µs"
-        "   (goal: at most 1 µs)"
-    )
+    micro = 1e6 * best(lambda: flow(0.0, z, par))
+    print(f"musat3 right-hand side from Python, N = 1000: {micro:.2f} µs   (goal: at most 1 µs)")
     print("\nmusat19, query last     loss + gradient            Jacobian")
     print(f"{'N':>10} {'s':>12} {'ns per pair':>12} {'s':>12} {'gradients':>10}")
     sizes, times = [], []
@@ -68,8 +67,8 @@ def right_hand_sides():
         functions, par, z = problem("musat19", N=n)
         out = np.empty(22)
         gradient, jacobian = functions.gradient, functions.jacobian
-        one = best(lambda: gradient(z, par, out), repeat=3)
-        two = best(lambda: jacobian(0.0, z, par), repeat=1, least=0.0)
+        one = best(partial(gradient, z, par, out), repeat=3)
+        two = best(partial(jacobian, 0.0, z, par), repeat=1, least=0.0)
         sizes.append(n)
         times.append(one)
         print(f"{n:10d} {one:12.3e} {1e9 * one / n:12.1f} {two:12.3e} {two / one:10.1f}")

@@ -48,7 +48,7 @@ def describe(system: ReducedSystem) -> list[str]:
     if system.horizon:
         lines += [
             "",
-            f"Automatic horizon: until {', '.join(system.formed)} and a settled loss, at the latest "
+            f"Automatic horizon: until {', '.join(system.formed)} and a settled loss, at most "
             f"t = {system.horizon}",
         ]
     return lines
