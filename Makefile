@@ -29,6 +29,7 @@ test: lint
 
 bench: env
 	$(BIN)/python benchmarks/musat.py
+	$(BIN)/python benchmarks/full.py
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info
