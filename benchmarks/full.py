@@ -19,7 +19,7 @@ import platform
 
 import numpy as np
 
-from reduced_dynamics.integrate import integrate
+from reduced_dynamics.integration import integrate
 from reduced_dynamics.systems import get
 from reduced_dynamics.transformers.training import TrainingConfig, train
 

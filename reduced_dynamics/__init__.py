@@ -13,9 +13,9 @@ from importlib import import_module
 from reduced_dynamics._version import __version__
 
 _HOMES = {
-    "integrate": "reduced_dynamics.integrate",
-    "report_at": "reduced_dynamics.integrate",
-    "Interrupted": "reduced_dynamics.integrate",
+    "integrate": "reduced_dynamics.integration",
+    "report_at": "reduced_dynamics.integration",
+    "Interrupted": "reduced_dynamics.integration",
     "gradient_flow": "reduced_dynamics.define",
     "ReducedSystem": "reduced_dynamics.system",
     "Trajectory": "reduced_dynamics.trajectory",
@@ -38,7 +38,7 @@ def __getattr__(name):
     if name not in _HOMES:
         raise AttributeError(f"module 'reduced_dynamics' has no attribute '{name}'")
     value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value  # the function `integrate`, not the module of that name
+    globals()[name] = value
     return value
 
 

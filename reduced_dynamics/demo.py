@@ -10,7 +10,7 @@ import argparse
 import os
 
 from reduced_dynamics.commands.progress import Reporter
-from reduced_dynamics.integrate import integrate
+from reduced_dynamics.integration import integrate
 from reduced_dynamics.plotting import save_figure, trajectory_figure
 from reduced_dynamics.storage import save
 

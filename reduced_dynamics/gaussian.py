@@ -200,7 +200,7 @@ def sampling_error(
     Parameters
     ----------
     system, parameters, options
-        As of `reduced_dynamics.integrate.integrate`; give `t_end`, that all parts reach.
+        As of `reduced_dynamics.integration.integrate`; give `t_end`, that all parts reach.
     parts : int
         At least 2, at most the bank's number of draws.
 
@@ -209,7 +209,7 @@ def sampling_error(
     InputError
         If the inputs are not gaussian or the bank cannot be split like that.
     """
-    from reduced_dynamics.integrate import integrate
+    from reduced_dynamics.integration import integrate
 
     values = system.values(parameters)
     if values.get("inputs") != "gaussian":

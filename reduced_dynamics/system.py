@@ -2,7 +2,7 @@
 
 A `ReducedSystem` is a declaration. Its equations are derived with SymPy when they are first
 needed (`derive`), printed as a module and compiled (`reduced_dynamics.compiled`), and integrated
-with parameters as plain numbers (`reduced_dynamics.integrate`). Declaring and running a system
+with parameters as plain numbers (`reduced_dynamics.integration`). Declaring and running a system
 that is already compiled never imports SymPy.
 """
 

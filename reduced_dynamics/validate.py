@@ -23,7 +23,7 @@ import numpy as np
 from reduced_dynamics.compiled import compile_system
 from reduced_dynamics.errors import InputError, IntegrationError, unknown
 from reduced_dynamics.expressions import evaluate
-from reduced_dynamics.integrate import integrate, report_at
+from reduced_dynamics.integration import integrate, report_at
 from reduced_dynamics.system import ReducedSystem
 from reduced_dynamics.trajectory import Trajectory
 from reduced_dynamics.transformers.disentangled import COORDINATES

@@ -15,7 +15,7 @@ from reduced_dynamics import gaussian
 from reduced_dynamics.commands.main import main
 from reduced_dynamics.compiled import compile_system
 from reduced_dynamics.errors import InputError
-from reduced_dynamics.integrate import integrate
+from reduced_dynamics.integration import integrate
 from reduced_dynamics.systems import get
 from reduced_dynamics.transformers.disentangled import embed
 from reduced_dynamics.transformers.recall_task import multiplication_by_i, sample_vectors

@@ -7,7 +7,7 @@ import pytest
 
 import reduced_dynamics as rd
 from reduced_dynamics.compiled import compile_system
-from reduced_dynamics.integrate import METHODS, Interrupted, integrate, report_at
+from reduced_dynamics.integration import METHODS, Interrupted, integrate, report_at
 from reduced_dynamics.systems import get
 
 

@@ -33,13 +33,13 @@ def test_derivations_know_sympy_only(path):
 
 #: What may not be imported (even inside functions), by module.
 FORBIDDEN = {
-    "system": {"reduced_dynamics.integrate", "reduced_dynamics.compiled", "numba", "scipy"},
-    "compiled": {"reduced_dynamics.integrate", "reduced_dynamics.storage", "scipy"},
-    "codegen": {"reduced_dynamics.integrate", "reduced_dynamics.compiled", "scipy"},
-    "trajectory": {"reduced_dynamics.integrate", "reduced_dynamics.system", "numba", "scipy"},
-    "storage": {"reduced_dynamics.integrate", "reduced_dynamics.system", "numba", "scipy"},
-    "plotting": {"reduced_dynamics.integrate", "reduced_dynamics.system", "numba", "scipy"},
-    "integrate": {"reduced_dynamics.storage", "reduced_dynamics.plotting"},
+    "system": {"reduced_dynamics.integration", "reduced_dynamics.compiled", "numba", "scipy"},
+    "compiled": {"reduced_dynamics.integration", "reduced_dynamics.storage", "scipy"},
+    "codegen": {"reduced_dynamics.integration", "reduced_dynamics.compiled", "scipy"},
+    "trajectory": {"reduced_dynamics.integration", "reduced_dynamics.system", "numba", "scipy"},
+    "storage": {"reduced_dynamics.integration", "reduced_dynamics.system", "numba", "scipy"},
+    "plotting": {"reduced_dynamics.integration", "reduced_dynamics.system", "numba", "scipy"},
+    "integration": {"reduced_dynamics.storage", "reduced_dynamics.plotting"},
 }
 
 

@@ -15,7 +15,7 @@ import pytest
 from reduced_dynamics import storage
 from reduced_dynamics.commands import main
 from reduced_dynamics.errors import InputError
-from reduced_dynamics.integrate import integrate
+from reduced_dynamics.integration import integrate
 from reduced_dynamics.systems import get
 from reduced_dynamics.transformers.emergence import Emergence, first_reach
 from reduced_dynamics.transformers.training import DivergedError, TrainingInterrupted

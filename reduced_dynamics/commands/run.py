@@ -9,7 +9,7 @@ from typing import Any
 from reduced_dynamics.commands.arguments import add_options, gather
 from reduced_dynamics.commands.progress import Reporter
 from reduced_dynamics.errors import InputError, IntegrationError
-from reduced_dynamics.integrate import Interrupted, integrate, report_at
+from reduced_dynamics.integration import Interrupted, integrate, report_at
 from reduced_dynamics.systems import get
 from reduced_dynamics.trajectory import Trajectory
 

@@ -15,7 +15,6 @@ from reduced_dynamics.system import (
     ReducedSystem,
 )
 
-_T, _P = "token", "position"
 _MEANINGS = {
     "alpha1": "layer 1: the query attends to its item's token",
     "alpha2": "layer 1: attention to a row's own position",
