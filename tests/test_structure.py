@@ -39,6 +39,10 @@ FORBIDDEN = {
     "trajectory": {"reduced_dynamics.integration", "reduced_dynamics.system", "numba", "scipy"},
     "storage": {"reduced_dynamics.integration", "reduced_dynamics.system", "numba", "scipy"},
     "plotting": {"reduced_dynamics.integration", "reduced_dynamics.system", "numba", "scipy"},
+    "problem": {"reduced_dynamics.integration", "reduced_dynamics.flow"},
+    "recorder": {"reduced_dynamics.integration", "reduced_dynamics.flow"},
+    "flow": {"reduced_dynamics.integration", "reduced_dynamics.recorder"},
+    "descent": {"reduced_dynamics.integration", "reduced_dynamics.recorder"},
     "integration": {"reduced_dynamics.storage", "reduced_dynamics.plotting"},
 }
 

@@ -1,0 +1,203 @@
+"""Integrating the flow with scipy's stiff solvers, one step at a time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from reduced_dynamics.errors import IntegrationError
+from reduced_dynamics.events import may_cross, roots
+from reduced_dynamics.problem import CONVERGENCE, Problem
+from reduced_dynamics.trajectory import NODES, lobatto
+
+#: The tolerances asked for are the trajectory's. Multistep methods control the error of a step,
+#: and over some thousand steps these were measured to add up to some hundred times a step's; so
+#: they are given this part of the tolerances: (precise systems, others). Radau's error estimate
+#: is pessimistic instead.
+LOCAL = {"LSODA": (1e-4, 1e-3), "BDF": (1e-4, 1e-3), "Radau": (1.0, 1.0)}
+#: Below this, rounding errors are taken for errors of the method.
+LEAST_RTOL = 5e-14
+#: A step count no healthy run comes near; beyond it a run is stuck.
+MAX_STEPS = 200_000
+
+
+class _Clock:
+    """scipy's solver on a flow that does not know the time, restarted when time gets too coarse.
+
+    The flow is autonomous, so a run may be continued from time 0 of its own. That matters after a
+    long plateau: at t = 5·10¹⁸ neighbouring floating-point numbers are 10³ apart, and the head
+    forms within a hundred.
+    """
+
+    #: Restart when a step is this small a part of the solver's time; at most every so many steps.
+    COARSE, LEAST = 1e-10, 50
+    #: Every so many steps, look whether LSODA's explicit method is limited by stability: whether
+    #: its step times the largest rate exceeds this.
+    LOOK, STABILITY = 100, 0.3
+
+    def __init__(self, problem: Problem):
+        self.problem = problem
+        self.bases: list[float] = []
+        self.spent = {"rhs": 0, "jac": 0}
+        self.method = problem.options.method
+        self.relief = 0.0
+        self._start(problem.z0.copy())
+
+    def _start(self, z: np.ndarray) -> None:
+        import scipy.integrate
+
+        options = self.problem.options
+        local = max(LOCAL[self.method][0 if self.problem.system.precise else 1], self.relief)
+        self.steps = 0
+        self.solver = getattr(scipy.integrate, self.method)(
+            self.problem.rate,
+            0.0,
+            z,
+            self.problem.t_end - self.time(0.0),
+            rtol=max(options.rtol * local, LEAST_RTOL),
+            atol=options.atol * local,
+            jac=self.problem.jacobian,
+        )
+
+    def relax(self) -> None:
+        """After convergence, stop resolving the rounding errors of the right-hand side.
+
+        What is left of the flow is smaller than the rounding of the terms that cancel in it; a
+        step of a hundredth of the elapsed time then moves the state by (rounding × step), and
+        tolerances below that only shorten steps. Errors no longer grow: the flow contracts.
+        """
+        z = self.solver.y
+        shift = np.spacing(np.abs(z)) * np.where(np.arange(len(z)) % 2, -4.0, 4.0)
+        change = self.problem.rate(0.0, z + shift) - self.problem.rate(0.0, z)
+        rounding = np.abs(change - self.problem.jacobian(0.0, z) @ shift).max()
+        moved = rounding * 0.01 * self.time(self.solver.t) / np.abs(z).max()
+        self.relief = min(moved / self.problem.options.rtol, 1.0)
+        self._restart()
+
+    def time(self, t: float) -> float:
+        return math.fsum([*self.bases, t])
+
+    def _restart(self) -> None:
+        self.spent = self.stats
+        self.bases.append(self.solver.t)
+        self._start(self.solver.y.copy())
+
+    def _crawls(self, length: float) -> bool:
+        """Whether LSODA is stuck with its explicit method on a stiff stretch.
+
+        LSODA does not look for stiffness while its error estimate is near rounding, which under
+        strict tolerances it is after emergence; it then crawls at the stability limit (measured:
+        156 000 steps for musat19 at N = 10⁴, against 4 000). The run goes on with BDF.
+        """
+        if self.method != "LSODA" or self.steps % self.LOOK:
+            return False
+        explicit = self.solver._lsoda_solver._integrator.iwork[18] == 1
+        if not explicit:
+            return False
+        rates = np.linalg.eigvals(self.problem.jacobian(0.0, self.solver.y))
+        return length * np.abs(rates).max() > self.STABILITY
+
+    @property
+    def stats(self) -> dict[str, int]:
+        solver = self.solver
+        return {
+            "rhs": self.spent["rhs"] + int(solver.nfev),
+            "jac": self.spent["jac"] + int(solver.njev),
+        }
+
+    def step(self):
+        """One step: (t before, t after, state after, dense output over [0, 1])."""
+        message = self.solver.step()
+        if self.solver.status == "failed" and self.steps > 0:
+            self._restart()
+            message = self.solver.step()
+        if self.solver.status == "failed":
+            raise ArithmeticError(message)
+        if not np.isfinite(self.solver.y).all():
+            raise ArithmeticError("the state is no longer finite")
+        self.steps += 1
+        solver, bases = self.solver, tuple(self.bases)
+        t_old, length, interpolant = solver.t_old, solver.t - solver.t_old, solver.dense_output()
+        after = solver.y.copy()
+        now = self.time(solver.t)
+        if solver.status != "finished" and self.steps >= self.LEAST:
+            if self._crawls(length):
+                self.method = "BDF"
+                self._restart()
+            elif length < self.COARSE * solver.t:
+                self._restart()
+        return (
+            math.fsum([*bases, t_old]),
+            now,
+            after,
+            lambda x: interpolant(t_old + length * np.asarray(x)),
+        )
+
+
+def run_flow(problem, recorder, progress) -> str:
+    clock, settled = _Clock(problem), problem.system.precise
+    inside = lobatto(NODES)[1:-1]
+    while True:
+        try:
+            t_old, t, state, dense = clock.step()
+        except ArithmeticError as failure:
+            raise _failure(problem, recorder, str(failure)) from None
+        nodes = np.empty((NODES, len(state)))
+        nodes[0], nodes[-1] = recorder.z[-1], state
+        nodes[1:-1] = dense(inside).T
+        nodes[:, problem.held] = problem.z0[problem.held]
+        # Every second node, without the first, is again a Lobatto grid with the known start.
+        table = problem.compiled.value_table(nodes[2::2].copy(), problem.par)
+        if not np.isfinite(table).all():
+            raise _failure(problem, recorder, "the loss is no longer finite")
+        _locate(problem, recorder, t_old, t, dense, nodes, table)
+        recorder.stats |= clock.stats
+        recorder.stats["steps"] += 1
+        recorder.add_step(t, nodes, table[-1])
+        if not settled and CONVERGENCE.name in recorder.seen:
+            clock.relax()
+            settled = True
+        if progress is not None:
+            progress(recorder.progress())
+        message = recorder.done()
+        if message is not None:
+            return message
+        if recorder.stats["steps"] >= MAX_STEPS:
+            raise _failure(problem, recorder, f"no end after {MAX_STEPS} steps")
+
+
+def _locate(problem, recorder, t_old, t, dense, nodes, table) -> None:
+    """Find all crossings within a step and record them."""
+    found = []
+    of_states = problem.watched_states(nodes)
+    of_values = problem.watched_values(np.concatenate([recorder.table[-1][None], table]))
+    for values, events, is_value in (
+        (of_states, problem.by_state, False),
+        (of_values, problem.by_value, True),
+    ):
+        for column in np.flatnonzero(may_cross(values)):
+            k = events[column]
+
+            def watched(x, column=column, is_value=is_value):
+                state = np.ascontiguousarray(dense(x))
+                state[problem.held] = problem.z0[problem.held]
+                if is_value:
+                    row = problem.compiled.value_table(state[None], problem.par)
+                    return problem.watched_values(row)[0, column]
+                return problem.watched_states(state[None])[0, column]
+
+            for x, direction in roots(values[:, column], watched):
+                found.append((x, problem.events[k], direction, dense(x)))
+    for x, event, direction, state in sorted(found, key=lambda f: f[0]):
+        recorder.cross(event, float(t_old + (t - t_old) * x), direction, state)
+
+
+def _failure(problem, recorder, reason: str) -> IntegrationError:
+    t = recorder.t[-1]
+    other = next(m for m in ("Radau", "BDF", "LSODA") if m != problem.options.method)
+    message = (
+        f"{problem.options.method} failed at t = {t:g}: {reason}; try --method {other}, a looser "
+        f"--rtol, or a horizon before that time (--t-end)"
+    )
+    return IntegrationError(message, recorder.trajectory(message))

@@ -1,0 +1,156 @@
+"""What is to be integrated, with its numbers: options checked, parameters packed, events placed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from reduced_dynamics.compiled import CompiledSystem, compile_system
+from reduced_dynamics.errors import InputError, unknown
+from reduced_dynamics.expressions import evaluate
+from reduced_dynamics.system import Event, ReducedSystem
+
+METHODS = ("LSODA", "Radau", "BDF")
+DYNAMICS = ("flow", "gd")
+RTOL, ATOL, THRESHOLD = 1e-9, 1e-12, 0.5
+#: An automatic horizon ends some time after the loss reaches this part of its start.
+CONVERGED = 1e-6
+CONVERGENCE = Event("", "the loss has converged", "loss", CONVERGED, of_start=True, direction=-1)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to integrate; see `integrate` for the meaning of every field."""
+
+    t_end: str | float = "auto"
+    method: str = "LSODA"
+    rtol: float = RTOL
+    atol: float = ATOL
+    threshold: float = THRESHOLD
+    clamp: Mapping[str, float] = field(default_factory=dict)
+    start: Mapping[str, float] = field(default_factory=dict)
+    dynamics: str = "flow"
+    step: float | None = None
+    at: Sequence[float] = ()
+
+    def __post_init__(self):
+        if self.method not in METHODS:
+            raise unknown("method", self.method, METHODS)
+        if self.dynamics not in DYNAMICS:
+            raise unknown("dynamics", self.dynamics, DYNAMICS)
+        for name, low, high in (("rtol", 1e-13, 0.1), ("atol", 0.0, math.inf)):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and low <= value <= high and value < math.inf):
+                raise InputError(f"{name} = {value} must be a number in {low:g} .. {high:g}")
+        if not math.isfinite(self.threshold):
+            raise InputError(f"threshold must be a finite number, not {self.threshold}")
+        if self.dynamics == "gd" and not (self.step and 0 < self.step < math.inf):
+            raise InputError("dynamics=gd needs a step size: give --step with a positive number")
+        if self.dynamics == "flow" and self.step is not None:
+            raise InputError("a step size belongs to dynamics=gd; add --dynamics gd or drop --step")
+        for t in self.at:
+            if not (0 <= t < math.inf):
+                raise InputError(f"the state can be reported at times >= 0, not at {t}")
+
+
+class Problem:
+    """A system with its numbers: compiled functions, packed parameters, start, events."""
+
+    def __init__(self, system: ReducedSystem, parameters: Mapping[str, Any], options: Options):
+        self.system, self.options = system, options
+        self.values = system.values(parameters)
+        clamp = {k: system.place(k, v) for k, v in options.clamp.items()}
+        start = {k: system.place(k, v) for k, v in options.start.items()}
+        both = sorted(clamp.keys() & start.keys())
+        if both:
+            raise InputError(f"{both[0]} is both clamped and started; give one of the two")
+        self.z0 = np.array([(start | clamp).get(c.name, c.start) for c in system.coordinates])
+        self.held = np.array([name in clamp for name in system.names])
+        self.clamped = frozenset(clamp)
+        self.t_end, self.automatic = self._horizon()
+        self.compiled: CompiledSystem = compile_system(system, self.values)
+        self.par = np.array(system.pack(self.values), dtype=float)
+        self.columns = {"loss": 0} | {
+            name: 1 + k for k, name in enumerate(self.compiled.observables)
+        }
+        first = self.compiled.value_table(self.z0[None], self.par)
+        if not np.isfinite(first).all():
+            raise InputError("the loss is not finite at the start; start nearer to the origin")
+        self.first = first[0]
+        # The last event is for the horizon only.
+        self.events = (*system.events, CONVERGENCE)
+        self.levels = np.array([self._level(e) for e in self.events])
+        watches = [e.watch for e in self.events]
+        self.by_value = np.array([k for k, w in enumerate(watches) if w in self.columns])
+        self.by_state = np.array([k for k, w in enumerate(watches) if w not in self.columns], int)
+        self.value_columns = np.array([self.columns[watches[k]] for k in self.by_value])
+        self.state_columns = np.array([system.index(watches[k]) for k in self.by_state], int)
+
+    def _horizon(self) -> tuple[float, bool]:
+        t_end = self.options.t_end
+        if t_end == "auto":
+            if not self.system.horizon:
+                raise InputError(
+                    f"{self.system.name} declares no automatic horizon; give t_end (--t-end)"
+                )
+            horizon, automatic = self.system.horizon, True
+        else:
+            horizon, automatic = t_end, False
+        numbers = {
+            k: float(v)
+            for k, v in self.values.items()
+            if isinstance(v, int | float) and not isinstance(v, bool)
+        }
+        number = evaluate(horizon, numbers) if isinstance(horizon, str) else float(horizon)
+        if not (0 < number < math.inf):
+            raise InputError(f"the horizon must be a positive time, not {number:g}; mend --t-end")
+        late = [t for t in self.options.at if t > number]
+        if late:
+            raise InputError(f"time {late[0]:g} lies beyond the horizon {number:g}; raise --t-end")
+        return number, automatic
+
+    def _level(self, event: Event) -> float:
+        level = self.options.threshold if event.level is None else event.level
+        if event.of_start:
+            if event.watch in self.columns:
+                return level * self.first[self.columns[event.watch]]
+            return level * self.z0[self.system.index(event.watch)]
+        return level
+
+    def rate(self, t: float, z: np.ndarray) -> np.ndarray:
+        f = self.compiled.flow(t, z, self.par)
+        f[self.held] = 0.0
+        return f
+
+    def jacobian(self, t: float, z: np.ndarray) -> np.ndarray:
+        matrix = self.compiled.jacobian(t, z, self.par)
+        matrix[self.held] = 0.0
+        return matrix
+
+    def watched(self, states: np.ndarray, table: np.ndarray) -> np.ndarray:
+        """What the events watch, minus its level, shape (times, events)."""
+        result = np.empty((len(states), len(self.events)))
+        result[:, self.by_state] = self.watched_states(states)
+        result[:, self.by_value] = self.watched_values(table)
+        return result
+
+    def watched_states(self, states: np.ndarray) -> np.ndarray:
+        """The columns of `watched` that watch a coordinate."""
+        return states[:, self.state_columns] - self.levels[self.by_state]
+
+    def watched_values(self, table: np.ndarray) -> np.ndarray:
+        """The columns of `watched` that watch the loss or an observable."""
+        return table[:, self.value_columns] - self.levels[self.by_value]
+
+    def invariant_names(self) -> list[str]:
+        """The first integrals that these parameters and clamps leave valid."""
+        holds = {i.name: i.holds(self.values) for i in self.system.invariants}
+        return [
+            name
+            for name, involved in self.compiled.invariant_coordinates.items()
+            if holds.get(name, True) and not self.clamped & set(involved)
+        ]

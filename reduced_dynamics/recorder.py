@@ -1,0 +1,201 @@
+"""Collecting a run's states, values and crossings, and ending it in a `Trajectory`."""
+
+from __future__ import annotations
+
+import bisect
+import math
+import platform
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from reduced_dynamics._version import __version__
+from reduced_dynamics.problem import CONVERGED, CONVERGENCE, Problem
+from reduced_dynamics.system import Event
+from reduced_dynamics.trajectory import NODES, Crossing, Trajectory, interpolate, lobatto
+
+#: An automatic horizon ends AFTER times the moment when the loss reaches CONVERGED of its start;
+#: or, where it never does, at the first of the times 2^(k/2) × (formation) over whose second half
+#: the loss fell by less than FLAT of its start. All of these are located events, so the horizon
+#: does not depend on where the solver happened to step.
+AFTER, FLAT = 1.05, 0.01
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a running integration reports: time reached, horizon, steps, loss, seconds."""
+
+    t: float
+    t_end: float
+    steps: int
+    loss: float
+    wall_s: float
+
+
+class Recorder:
+    """Collects the states, values and crossings of a run and ends it in a `Trajectory`."""
+
+    def __init__(self, problem: Problem):
+        self.problem = problem
+        self.began = time.perf_counter()
+        self.t = [0.0]
+        self.z = [problem.z0.copy()]
+        self.table = [problem.first]
+        self.nodes: list[np.ndarray] = []
+        self.crossings: list[Crossing] = []
+        self.seen: dict[str, float] = {}  # first crossing of every event so far
+        self.stats = {"rhs": 0, "jac": 0, "steps": 0}
+        self.looked = 0.0  # the last time at which an automatic horizon was considered
+        start = problem.watched(problem.z0[None], problem.first[None])[0]
+        for event, g in zip(problem.events, start, strict=True):
+            # Already there: the level is first reached at the start.
+            if event.direction >= 0 and g >= 0.0 and not event.of_start:
+                self.cross(event, 0.0, 1, problem.z0)
+
+    def cross(self, event: Event, t: float, direction: int, state: np.ndarray) -> None:
+        if event.direction not in (0, direction):
+            return
+        self.seen.setdefault(event.name, t)
+        if event is not CONVERGENCE:
+            self.crossings.append(Crossing(event.name, t, direction, tuple(map(float, state))))
+
+    def add(self, t: float, z: np.ndarray, values: np.ndarray) -> None:
+        self.t.append(t)
+        self.z.append(z)
+        self.table.append(values)
+
+    def add_step(self, t: float, nodes: np.ndarray, values: np.ndarray) -> None:
+        """A step of the flow; one too short to change the time replaces the state there."""
+        if t > self.t[-1]:
+            self.nodes.append(nodes)
+            self.add(t, nodes[-1], values)
+        else:
+            self.z[-1], self.table[-1] = nodes[-1], values
+
+    @property
+    def loss(self) -> float:
+        return float(self.table[-1][0])
+
+    def horizon(self) -> float | None:
+        """When an automatic horizon ends, once that is known."""
+        formed = self.problem.system.formed
+        if not all(name in self.seen for name in formed):
+            return None
+        if CONVERGENCE.name in self.seen:
+            return AFTER * self.seen[CONVERGENCE.name]
+        at = max([self.seen[name] for name in formed], default=1.0)
+        while (at := at * math.sqrt(2.0)) <= self.t[-1]:
+            if at > self.looked:
+                self.looked = at
+                if self.loss_at(0.5 * at) - self.loss_at(at) < FLAT * abs(self.table[0][0]):
+                    return at
+        return None
+
+    def loss_at(self, t: float) -> float:
+        """The loss at a time already passed."""
+        k = min(bisect.bisect_left(self.t, t), len(self.t) - 1)
+        if not self.nodes or k == 0:
+            return float(self.table[k][0])
+        x = (t - self.t[k - 1]) / (self.t[k] - self.t[k - 1])
+        state = interpolate(np.array([x]), self.nodes[k - 1][None])
+        return float(self.problem.compiled.value_table(state, self.problem.par)[0, 0])
+
+    def cut(self, t: float) -> None:
+        """Drop what lies beyond `t`, which the last step has passed."""
+        while len(self.t) > 1 and self.t[-2] >= t:
+            for kept in (self.t, self.z, self.table, *([self.nodes] if self.nodes else [])):
+                kept.pop()
+        if t < self.t[-1] and self.nodes:
+            part = (t - self.t[-2]) / (self.t[-1] - self.t[-2])
+            nodes = interpolate(
+                part * lobatto(NODES),
+                np.broadcast_to(self.nodes[-1], (NODES, *self.nodes[-1].shape)),
+            )
+            nodes[0] = self.z[-2]
+            self.t[-1], self.z[-1], self.nodes[-1] = t, nodes[-1], nodes
+            self.table[-1] = self.problem.compiled.value_table(nodes[-1:], self.problem.par)[0]
+        self.crossings = [c for c in self.crossings if c.t <= t]
+
+    def done(self) -> str | None:
+        """Why the run is complete, or None; ends the record at the horizon."""
+        problem, t = self.problem, self.t[-1]
+        known = self.horizon() if problem.automatic else None
+        if known is not None:
+            end = max(known, *problem.options.at, 0.0)
+            if t >= end <= problem.t_end:
+                self.cut(end)
+                converged = f"fallen below {CONVERGED:g} of its start"
+                return "the head has formed and the loss has " + (
+                    converged if CONVERGENCE.name in self.seen else "settled"
+                )
+        if t < problem.t_end:
+            return None
+        if not problem.automatic:
+            return "the horizon was reached"
+        missing = [name for name in problem.system.formed if name not in self.seen]
+        what = f"{', '.join(missing)} did not happen" if missing else "the loss had not settled"
+        bound = problem.system.horizon
+        return f"the bound of the automatic horizon, {bound}, was reached: {what}"
+
+    def progress(self) -> Progress:
+        wall = time.perf_counter() - self.began
+        return Progress(self.t[-1], self.problem.t_end, self.stats["steps"], self.loss, wall)
+
+    def trajectory(self, message: str) -> Trajectory:
+        problem = self.problem
+        options, compiled = problem.options, problem.compiled
+        states, table = np.array(self.z), np.array(self.table)
+        names = problem.invariant_names()
+        conserved = (
+            compiled.invariants(states, problem.par) if names else np.empty((len(states), 0))
+        )
+        columns = list(compiled.invariant_coordinates)
+        drift = {}
+        for name in names:
+            column = conserved[:, columns.index(name)]
+            drift[name] = float(np.abs(column - column[0]).max())
+        running = np.minimum.accumulate(table[:, 0])
+        solver = {"method": options.method, "rtol": options.rtol, "atol": options.atol}
+        if options.dynamics == "gd":
+            solver = {"method": "gradient descent", "step": options.step}
+        solver |= {"dynamics": options.dynamics, "threshold": options.threshold}
+        solver |= {"t_end": str(options.t_end)}
+        solver |= {f"clamp.{k}": float(v) for k, v in options.clamp.items()}
+        solver |= {f"start.{k}": float(v) for k, v in options.start.items()}
+        self.crossings.sort(key=lambda c: c.t)
+        return Trajectory(
+            system=problem.system.name,
+            coordinates=problem.system.names,
+            t=np.array(self.t),
+            z=states,
+            loss=table[:, 0].copy(),
+            observables={k: table[:, c].copy() for k, c in problem.columns.items() if c},
+            parameters=problem.values,
+            crossings=tuple(self.crossings),
+            event_names=tuple(e.name for e in problem.system.events),
+            solver=solver,
+            invariants=drift,
+            loss_rise=float((table[:, 0] - running).max()),
+            stats=self.stats
+            | {"wall_s": time.perf_counter() - self.began}
+            | dict(problem.system.sampling(problem.values, compiled, problem.par, states[-1])),
+            versions=versions(),
+            source=compiled.source,
+            message=message,
+            nodes=np.array(self.nodes) if self.nodes else None,
+        )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes: this package, Python, numpy, scipy, numba."""
+    import numba
+    import scipy
+
+    return {
+        "reduced_dynamics": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "numba": numba.__version__,
+    }
