@@ -256,8 +256,9 @@ class ReducedSystem:
             name: p.parse(given[name]) if given.get(name) is not None else p.default
             for name, p in known.items()
         }
+        values |= self.choose(values)
         self.check(values)
-        return values | self.choose(values)
+        return values
 
     def place(self, name: str, value: Any) -> float:
         """A coordinate's value given by a user, checked.

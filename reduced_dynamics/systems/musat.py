@@ -67,14 +67,14 @@ _PARAMETERS = (
     ),
     Parameter(
         "bank",
-        256,
-        "gaussian inputs: how many draws stand for the population; the time grows as bank, the"
-        " sampling error (reported for the loss) falls as bank^(-1/2)",
+        None,
+        "gaussian inputs: how many draws stand for the population (default 256); the time grows as"
+        " bank, the sampling error (reported for the loss) falls as bank^(-1/2)",
         "int",
         1,
         10**5,
     ),
-    Parameter("seed", 0, "gaussian inputs: seed of the bank", "int", 0, 2**62),
+    Parameter("seed", None, "gaussian inputs: seed of the bank (default 0)", "int", 0, 2**62),
 )
 
 #: A mean over all N queries costs O(N²) an evaluation.
@@ -114,6 +114,12 @@ def _check(values: Mapping[str, Any]) -> None:
                 f" is too large to evaluate in about a second; {remedy}"
             )
         return
+    for name in ("bank", "seed"):
+        if values[name] is not None:
+            raise InputError(
+                f"{name} = {values[name]} has no meaning with orthonormal inputs, whose loss is "
+                f"exact; drop it, or set inputs=gaussian"
+            )
     if width is not None and width < 2 * n + 2:
         raise InputError(
             f"D = {width} is too small for 2N = {2 * n} orthonormal tokens and {n + 1} positions; "
@@ -132,9 +138,11 @@ def _pack(values: Mapping[str, Any]) -> Sequence[float]:
 
 
 def _choose(values: Mapping[str, Any]) -> dict[str, Any]:
-    """D for gaussian inputs; with orthonormal ones the flow does not depend on it."""
-    unsaid = values["inputs"] == "gaussian" and values["D"] is None
-    return {"D": 4 * values["N"]} if unsaid else {}
+    """What gaussian inputs need; orthonormal ones need none of it, and their flow no D."""
+    if values["inputs"] != "gaussian":
+        return {}
+    chosen = {"D": 4 * values["N"], "bank": 256, "seed": 0}
+    return {name: value for name, value in chosen.items() if values[name] is None}
 
 
 def _bank_errors(values: Mapping[str, Any], compiled, par, z) -> dict[str, float]:
