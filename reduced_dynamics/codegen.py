@@ -59,6 +59,14 @@ class _Printer(PythonCodePrinter):
     def _print_Rational(self, expr):
         return f"({expr.p}.0 / {expr.q}.0)"
 
+    def _print_Heaviside(self, expr):
+        x = self._print(expr.args[0])
+        return f"(1.0 if {x} > 0.0 else 0.5 if {x} == 0.0 else 0.0)"
+
+    def _print_DiracDelta(self, expr):
+        # A kink's second derivative, which the flow meets at single points only.
+        return "0.0"
+
     def _print_Pow(self, expr, rational=False):
         base, power = expr.args
         if power.is_Integer and abs(int(power)) <= 4 and base.is_Atom:

@@ -83,12 +83,22 @@ def gradient_flow(
     names = [c.name for c in [*coordinates, *defaults]]
     if len(set(names)) < len(names):
         raise InputError("every coordinate and parameter needs a name of its own")
+    taken = {"", "t", "loss", *(str(k) for k in observables or {})}
+    clash = sorted(taken & set(names))
+    if clash:
+        raise InputError(
+            f"'{clash[0]}' cannot name a coordinate or parameter: results use t, loss and the "
+            "observables' names themselves; rename the symbol"
+        )
     for c in start:
         if c not in coordinates:
             raise unknown("coordinate in start", c.name, [c.name for c in coordinates])
     watched, declared = {}, []
     exprs = {str(k): sp.sympify(e) for k, e in (observables or {}).items()}
-    for event, (watch, level) in (events or {}).items():
+    for event, pair in (events or {}).items():
+        if not (isinstance(pair, tuple | list) and len(pair) == 2):
+            raise InputError(f"event '{event}' must be a pair (what to watch, level)")
+        watch, level = pair
         watch = watch if isinstance(watch, str) else sp.sympify(watch)
         if watch in coordinates:
             watch = watch.name
@@ -102,7 +112,7 @@ def gradient_flow(
     safe = {
         s: sp.Symbol(_safe(k, s.name), real=True) for k, s in enumerate([*coordinates, *defaults])
     }
-    everything = {"the loss": sp.sympify(loss), **exprs, **watched, **conserved}
+    everything = {"the loss": _scalar(loss), **exprs, **watched, **conserved}
     for what, expr in everything.items():
         _check(what, expr, safe)
     outputs = {k: e.xreplace(safe) for k, e in (exprs | watched).items()}
@@ -158,6 +168,15 @@ def _symbol(symbol):
     return symbol
 
 
+def _scalar(loss):
+    import sympy as sp
+
+    expr = sp.sympify(loss)
+    if not isinstance(expr, sp.Expr) or getattr(expr, "is_Matrix", False):
+        raise InputError(f"the loss must be a scalar SymPy expression, not {type(expr).__name__}")
+    return expr
+
+
 def _safe(k: int, name: str) -> str:
     """A name that generated code can use; its place decides where it is not one already."""
     plain = name.isascii() and name.isidentifier() and not keyword.iskeyword(name)
@@ -175,6 +194,11 @@ def _check(what: str, expr, known: Mapping) -> None:
             f"'{free[0]}' in {what} is neither a coordinate nor a parameter; "
             "list it among one of them (a symbol of equal name but other assumptions is another)"
         )
+    if expr.has(sp.Sum, sp.Product, sp.Integral, sp.Derivative, sp.Limit):
+        raise InputError(
+            f"{what} holds an unevaluated sum, product, integral or derivative; "
+            "evaluate it with .doit() first"
+        )
     if expr.has(sp.I, sp.nan, sp.zoo, sp.oo):
         raise InputError(f"{what} must be a real, finite expression")
 
@@ -187,7 +211,11 @@ def _check_printable(derive) -> None:
     try:
         source = module_source(derive({}))
     except PrintMethodNotImplementedError as error:
-        raise InputError(f"the expression cannot be compiled: {error}") from None
+        what = str(error).splitlines()[0].split(":")[-1].strip()
+        raise InputError(
+            f"the expression or its derivatives need {what}, which cannot be compiled; use "
+            "elementary functions"
+        ) from None
     if "Not supported" in source or "Derivative(" in source:
         lines = [line for line in source.splitlines() if "Derivative(" in line]
         what = f" ({lines[0].strip()[:60]})" if lines else ""

@@ -53,6 +53,7 @@ def run_descent(problem, recorder, progress) -> str:
         if progress is not None:
             progress(recorder.progress())
         message = recorder.done()
+        recorder.stats["steps"] = round(recorder.t[-1] / step)
         if message is not None:
             return message
     return "the horizon was reached"

@@ -48,6 +48,6 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """
     known = list(known)
     lowered = {k.lower(): k for k in known}
-    close = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.3)
+    close = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.5)
     hint = f"; did you mean '{lowered[close[0]]}'?" if close else ""
     return InputError(f"unknown {kind} '{name}'{hint} (known: {', '.join(known)})")

@@ -17,6 +17,13 @@ from scipy.optimize import brentq
 
 from reduced_dynamics.trajectory import lobatto
 
+#: Part of the variation that the last two Chebyshev coefficients may carry.
+SMOOTH = 0.05
+#: How many times its own variation away from 0 a quantity is out of reach.
+FAR = 4.0
+#: How often a step is halved at most.
+DEPTH = 12
+
 
 @cache
 def _to_coefficients(n: int) -> np.ndarray:
@@ -33,6 +40,35 @@ def may_cross(values: np.ndarray) -> np.ndarray:
     coefficients = _to_coefficients(len(values)) @ values
     margin = np.abs(coefficients[0]) - np.abs(coefficients[1:]).sum(axis=0)
     return ~(margin > 0.0)
+
+
+def resolved(values: np.ndarray) -> np.ndarray:
+    """Which columns of `values` (nodes, events) are smooth enough to trust an interpolant.
+
+    The last two coefficients must carry little of the variation; a quantity that swings within
+    the step, while the state moves smoothly, must be looked at in parts. One that varies by much
+    less than its distance from 0 cannot cross, however rough (rounding is) its variation.
+    """
+    size = np.abs(_to_coefficients(len(values)) @ values)
+    variation = size[1:].sum(axis=0)
+    return (size[-2:].sum(axis=0) <= SMOOTH * variation) | (FAR * variation < size[0])
+
+
+def search(
+    values: np.ndarray, function: Callable[[float], float], low=0.0, high=1.0, depth=DEPTH
+) -> list[tuple[float, int]]:
+    """`roots` on [low, high] within a step, halving it until the quantity is resolved."""
+    if depth and not resolved(values[:, None])[0]:
+        middle, nodes = 0.5 * (low + high), lobatto(len(values))
+        found = []
+        for a, b in ((low, middle), (middle, high)):
+            part = np.array([function(a + (b - a) * x) for x in nodes])
+            found += search(part, function, a, b, depth - 1)
+        return found
+    if not may_cross(values[:, None])[0]:
+        return []
+    inner = roots(values, lambda x: function(low + (high - low) * x))
+    return [(low + (high - low) * x, direction) for x, direction in inner]
 
 
 def roots(values: np.ndarray, function: Callable[[float], float]) -> list[tuple[float, int]]:

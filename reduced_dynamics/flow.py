@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from reduced_dynamics.errors import IntegrationError
-from reduced_dynamics.events import may_cross, roots
+from reduced_dynamics.events import may_cross, resolved, search
 from reduced_dynamics.problem import CONVERGENCE, Problem
 from reduced_dynamics.trajectory import NODES, lobatto
 
@@ -176,7 +176,7 @@ def _locate(problem, recorder, t_old, t, dense, nodes, table) -> None:
         (of_states, problem.by_state, False),
         (of_values, problem.by_value, True),
     ):
-        for column in np.flatnonzero(may_cross(values)):
+        for column in np.flatnonzero(may_cross(values) | ~resolved(values)):
             k = events[column]
 
             def watched(x, column=column, is_value=is_value):
@@ -187,7 +187,7 @@ def _locate(problem, recorder, t_old, t, dense, nodes, table) -> None:
                     return problem.watched_values(row)[0, column]
                 return problem.watched_states(state[None])[0, column]
 
-            for x, direction in roots(values[:, column], watched):
+            for x, direction in search(values[:, column], watched):
                 found.append((x, problem.events[k], direction, dense(x)))
     for x, event, direction, state in sorted(found, key=lambda f: f[0]):
         recorder.cross(event, float(t_old + (t - t_old) * x), direction, state)

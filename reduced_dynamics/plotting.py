@@ -509,7 +509,7 @@ def _title(trajectory: Trajectory, who: str) -> str:
     values = [
         f"{key} = {value:g}" if isinstance(value, float) else f"{key} = {value}"
         for key, value in trajectory.parameters.items()
-        if value is not None
+        if value is not None and key != "threshold"  # where events are drawn, not what was run
     ]
     # Spaces that do not break keep a name and its value on one line.
     values = [value.replace(" ", "\N{NO-BREAK SPACE}") for value in values]

@@ -17,6 +17,8 @@ from reduced_dynamics.system import Event, ReducedSystem
 METHODS = ("LSODA", "Radau", "BDF")
 DYNAMICS = ("flow", "gd")
 RTOL, ATOL, THRESHOLD = 1e-9, 1e-12, 0.5
+#: Horizons beyond these are slips of the pen, or further than floating point can step.
+SHORTEST, LONGEST = 1e-30, 1e40
 #: An automatic horizon ends some time after the loss reaches this part of its start.
 CONVERGED = 1e-6
 CONVERGENCE = Event("", "the loss has converged", "loss", CONVERGED, of_start=True, direction=-1)
@@ -42,7 +44,7 @@ class Options:
             raise unknown("method", self.method, METHODS)
         if self.dynamics not in DYNAMICS:
             raise unknown("dynamics", self.dynamics, DYNAMICS)
-        for name, low, high in (("rtol", 1e-13, 0.1), ("atol", 0.0, math.inf)):
+        for name, low, high in (("rtol", 1e-13, 0.1), ("atol", 1e-30, 0.1)):
             value = getattr(self, name)
             if not (isinstance(value, int | float) and low <= value <= high and value < math.inf):
                 raise InputError(f"{name} = {value} must be a number in {low:g} .. {high:g}")
@@ -106,8 +108,11 @@ class Problem:
             if isinstance(v, int | float) and not isinstance(v, bool)
         }
         number = evaluate(horizon, numbers) if isinstance(horizon, str) else float(horizon)
-        if not (0 < number < math.inf):
-            raise InputError(f"the horizon must be a positive time, not {number:g}; mend --t-end")
+        if not (SHORTEST <= number <= LONGEST):
+            raise InputError(
+                f"the horizon must be a positive time in {SHORTEST:g} .. {LONGEST:g}, not "
+                f"{number:g}; mend --t-end"
+            )
         late = [t for t in self.options.at if t > number]
         if late:
             raise InputError(f"time {late[0]:g} lies beyond the horizon {number:g}; raise --t-end")

@@ -125,9 +125,11 @@ class Recorder:
             end = max(known, *problem.options.at, 0.0)
             if t >= end <= problem.t_end:
                 self.cut(end)
-                converged = f"fallen below {CONVERGED:g} of its start"
-                return "the head has formed and the loss has " + (
-                    converged if CONVERGENCE.name in self.seen else "settled"
+                if CONVERGENCE.name in self.seen:
+                    return f"the loss has fallen below {CONVERGED:g} of its start"
+                return (
+                    "the loss has settled: over the second half of the run it fell by less than "
+                    f"{FLAT:.0%} of its start"
                 )
         if t < problem.t_end:
             return None

@@ -105,10 +105,12 @@ class Parameter:
 
 
 def _number(x: float) -> str:
-    return f"{x:.15g}"
+    return str(x) if isinstance(x, int) else f"{x:.15g}"
 
 
 def _finite(name: str, value: Any) -> float:
+    if isinstance(value, bool):
+        raise InputError(f"{name} must be a number, not {value}")
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):

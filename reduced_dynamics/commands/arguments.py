@@ -70,6 +70,9 @@ def gather(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any],
     config = read_config(options.config) if options.config else {}
     given = {k: getattr(options, k.replace("-", "_"), None) for k in (*_PLAIN, *_FILES)}
     merged = {k: v for k, v in config.items() if k not in _TABLES}
+    for name in ("out", "plot"):
+        if given[name] == "":
+            raise InputError(f"--{name} needs the name of a file")
     merged |= {k: v for k, v in given.items() if v not in (None, False)}
     tables = {k: dict(config.get(k, {})) | pairs(k, getattr(options, k)) for k in _TABLES}
     integration: dict[str, Any] = {}
@@ -149,5 +152,11 @@ def read_config(path: str) -> Mapping[str, Any]:
         if (name in _TABLES) != isinstance(value, dict):
             kind = "a table" if name in _TABLES else "a value"
             raise InputError(f"in {path}, {key} must be {kind}")
+        if name in result:
+            raise InputError(f"in {path}, {name} is given twice; keep one")
+        expected = {"json": bool, "out": str, "plot": str, "system": str}.get(name)
+        if expected and not isinstance(value, expected):
+            kind = "true or false" if expected is bool else "text in quotes"
+            raise InputError(f"in {path}, {key} must be {kind}, not {value!r}")
         result[name] = value
     return result

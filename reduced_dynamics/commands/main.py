@@ -72,7 +72,7 @@ def parser(arguments: Sequence[str] = ()) -> Parser:
 def main(arguments: Sequence[str]) -> int:
     """Run one command line; returns the exit code."""
     warnings.showwarning = _show_warning
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    _show_log()
     try:
         options = parser(arguments).parse_args(arguments)
         code = options.execute(options)
@@ -88,6 +88,20 @@ def main(arguments: Sequence[str]) -> int:
         # The reader of our output has gone; say nothing more, also not while closing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"simulate.py: cannot write the output: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
+
+
+def _show_log() -> None:
+    """This package's own messages on standard error; other libraries' stay silent."""
+    log = logging.getLogger("reduced_dynamics")
+    if not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):

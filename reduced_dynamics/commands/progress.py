@@ -23,7 +23,7 @@ class Reporter:
 
     def __call__(self, progress) -> None:
         now = time.monotonic()
-        if now < self.next:
+        if now < self.next or progress.steps < 2:  # before that, it compiles
             return
         self.next = now + self.every
         part = 100.0 * progress.t / progress.t_end

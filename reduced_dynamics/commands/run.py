@@ -51,7 +51,9 @@ def execute(options) -> int:
     except (IntegrationError, Interrupted) as stopped:
         reporter.close()
         if stopped.trajectory is not None:
-            keep(stopped.trajectory, files)
+            keep(stopped.trajectory, files, quiet=bool(files["json"]))
+            if files["json"]:
+                print(json.dumps(as_json(stopped.trajectory, None), indent=1))
             if isinstance(stopped, Interrupted):
                 print(f"simulate.py: {stopped.trajectory.message}", file=sys.stderr)
                 return 130
