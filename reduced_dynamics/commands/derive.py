@@ -34,7 +34,7 @@ def execute(options) -> int:
         check_target(options.latex, [".tex"])
         from derivations.latex import document
 
-        text = document(system.name)
+        text = document(system.name, self_attention=options.self_attention)
         write(options.latex, text.encode())
         print(f"wrote {options.latex}: compile it with pdflatex {options.latex}")
         return 0
