@@ -4,8 +4,10 @@ import sys
 
 
 def main() -> int:
-    from reduced_dynamics.commands import main as run
-
+    try:
+        from reduced_dynamics.commands import main as run
+    except KeyboardInterrupt:
+        return 130
     return run(sys.argv[1:])
 
 

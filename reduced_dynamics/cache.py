@@ -18,6 +18,7 @@ import tempfile
 import types
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -34,7 +35,7 @@ def directory() -> Path:
     """Where generated modules are kept."""
     chosen = os.environ.get(VARIABLE)
     if chosen:
-        return Path(chosen).expanduser()
+        return Path(os.path.expanduser(chosen)).absolute()
     from platformdirs import user_cache_dir
 
     return Path(user_cache_dir("reduced-dynamics", appauthor=False))
@@ -106,35 +107,57 @@ def load(name: str, build: Callable[[], str]) -> types.ModuleType:
     """
     folder = directory() / name
     text = _text(folder / MODULE)
-    if not _writable(folder):
+    usable = text is not None and _intact(folder)
+    if text is None:
+        text = build()
+    if not (_writable(folder) and (usable or _renew(folder, text))):
         warnings.warn(
             f"the cache directory {folder.parent} cannot be written, so compiled code is kept for "
             f"this process only; set {VARIABLE} to a directory that can",
             CacheWarning,
             stacklevel=2,
         )
-        folder = Path(tempfile.mkdtemp(prefix="reduced-dynamics-"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        (folder / MODULE).touch()
-        stale = True
-    else:
-        stale = text is None
-    if text is None:
-        text = build()
-    path = folder / MODULE
-    if stale:
+        try:
+            folder = _temporary(folder if usable else None, text)
+        except OSError:  # no room anywhere
+            text = uncached(text)
+    return execute(name, text, folder / MODULE)
+
+
+def _renew(folder: Path, text: str) -> bool:
+    """Keep the module and drop what was compiled from another or is damaged; False if refused."""
+    try:
         discard_compiled(folder)
-        body = text.encode()
-        _write(path, b"# sha256 " + _sha(body).encode() + b"\n" + body)
-    elif not _intact(folder):
-        discard_compiled(folder)
-    return execute(name, text, path)
+        if _text(folder / MODULE) != text:
+            body = text.encode()
+            _write(folder / MODULE, b"# sha256 " + _sha(body).encode() + b"\n" + body)
+    except OSError:
+        return False
+    return True
+
+
+def _temporary(source: Path | None, text: str) -> Path:
+    """A directory for this process, with what is compiled already in `source`, if anything."""
+    folder = Path(tempfile.mkdtemp(prefix="reduced-dynamics-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    if source is not None:
+        with suppress(OSError):  # modification times are kept; numba compares them
+            shutil.copytree(source, folder, dirs_exist_ok=True)
+    if (_text(folder / MODULE) != text or not _intact(folder)) and not _renew(folder, text):
+        raise OSError("no room for temporary files")
+    return folder
+
+
+def uncached(text: str) -> str:
+    """The module's source for a process that keeps nothing."""
+    return text.replace("cache=True", "cache=False")
 
 
 def execute(name: str, text: str, path: Path) -> types.ModuleType:
     """Run generated source as a module whose compiled code is kept beside `path`."""
     module = types.ModuleType("reduced_dynamics_generated." + name.replace("-", "_"))
     module.__file__ = str(path)
+    module.SOURCE = text
     sys.modules[module.__name__] = module
     # The line that holds the hash shifts the text by one.
     exec(compile("\n" + text, str(path), "exec"), module.__dict__)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import re
 import types
+import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from reduced_dynamics import cache
+from reduced_dynamics.errors import CacheWarning
 from reduced_dynamics.system import ReducedSystem
 
 log = logging.getLogger(__name__)
@@ -49,7 +53,7 @@ class CompiledSystem:
     def __init__(self, system: ReducedSystem, values: Mapping[str, Any]):
         structure = "-".join(f"{k}={values[k]}" for k in system.structure)
         self.source = cache.key(system.name, structure, system.key)
-        self._name = f"{system.name}-{self.source}"
+        self._name = f"{re.sub(r'[^A-Za-z0-9._-]', '_', system.name)[:40]}-{self.source}"
 
         def build() -> str:
             log.info("deriving %s with SymPy (once; kept in the cache)", system.name)
@@ -59,8 +63,11 @@ class CompiledSystem:
 
         self._module = cache.load(self._name, build)
         self.observables: tuple[str, ...] = self._module.OBSERVABLES
+        # Generated code calls some coordinates otherwise, where their names are not Python's.
+        names = dict(zip(self._module.COORDINATES, system.names, strict=True))
+        involved = [tuple(names[c] for c in cs) for cs in self._module.INVARIANT_COORDINATES]
         self.invariant_coordinates: dict[str, tuple[str, ...]] = dict(
-            zip(self._module.INVARIANTS, self._module.INVARIANT_COORDINATES, strict=True)
+            zip(self._module.INVARIANTS, involved, strict=True)
         )
 
     @property
@@ -72,18 +79,33 @@ class CompiledSystem:
         from numba.core.sigutils import normalize_signature
 
         arguments, _ = normalize_signature(f"({', '.join(SIGNATURES[name])})")
-        function = getattr(self._module, name)
         log.debug("%s: loading or compiling %s", self._name, name)
-        try:
-            function.compile(arguments)
-        except Exception:
-            # numba cannot read what lies in the cache, e.g. another numba wrote it: once more.
-            cache.discard_compiled(self.path.parent)
-            text = self.path.read_text().partition("\n")[2]
-            self._module = cache.execute(self._name, text, self.path)
+
+        def compiled() -> types.FunctionType:
             function = getattr(self._module, name)
             function.compile(arguments)
-        function.disable_compile()
+            function.disable_compile()
+            return function
+
+        text = self._module.SOURCE
+        try:
+            function = compiled()
+        except Exception:
+            # numba cannot read what lies in the cache: once more, from nothing.
+            with suppress(OSError):
+                cache.discard_compiled(self.path.parent)
+            self._module = cache.execute(self._name, text, self.path)
+            try:
+                function = compiled()
+            except OSError as error:
+                warnings.warn(
+                    f"the cache {self.path.parent} cannot be used ({error}); compiling for this "
+                    "process only",
+                    CacheWarning,
+                    stacklevel=3,
+                )
+                self._module = cache.execute(self._name, cache.uncached(text), self.path)
+                return compiled()
         if function.stats.cache_misses:
             cache.seal(self.path.parent)
         return function

@@ -16,12 +16,15 @@ CHUNK = 4_096
 
 def run_descent(problem, recorder, progress) -> str:
     step = problem.options.step
+    if problem.t_end / step > 2**53:
+        raise InputError(
+            f"{problem.t_end / step:.3g} steps are too many; raise --step or lower --t-end"
+        )
     total = math.ceil(problem.t_end / step * (1 - 1e-12))
-    if total > 2**53:
-        raise InputError(f"{total:.3g} steps are too many; raise --step or lower --t-end")
     # States are kept at even spacing, and (automatic horizons end long before their bound) at
     # least at every hundredth part of the time run so far.
     even = 1 if problem.automatic else -(-total // RECORDED)
+    wanted = {min(math.floor(t / step * (1 + 1e-12)), total) for t in problem.options.at}
     done, z = 0, problem.z0.copy()
     previous = problem.watched(z[None], recorder.table[0][None])[0]
     next_record = 1
@@ -42,7 +45,8 @@ def run_descent(problem, recorder, progress) -> str:
         previous = watched[-1]
         for row in range(n):
             index = done + row + 1
-            if index >= next_record or index == total or (len(bad) and row == n - 1):
+            last = index == total or (len(bad) and row == n - 1)
+            if index >= next_record or last or index in wanted:
                 recorder.add(index * step, path[row].copy(), table[row])
                 next_record = index + max(even, index // 1000 if problem.automatic else 1)
         done += n

@@ -35,11 +35,12 @@ def _to_coefficients(n: int) -> np.ndarray:
 def may_cross(values: np.ndarray) -> np.ndarray:
     """Which columns of `values` (nodes, events) may have a root within the step.
 
-    The constant Chebyshev coefficient outweighing all others together proves there is none.
+    The constant Chebyshev coefficient outweighing all others together proves there is none; by
+    more than rounding errors, or what is 0 at the very end of a step would be dismissed.
     """
-    coefficients = _to_coefficients(len(values)) @ values
-    margin = np.abs(coefficients[0]) - np.abs(coefficients[1:]).sum(axis=0)
-    return ~(margin > 0.0)
+    coefficients = np.abs(_to_coefficients(len(values)) @ values)
+    total = coefficients.sum(axis=0)
+    return ~(2.0 * coefficients[0] - total > 1e-13 * total)
 
 
 def resolved(values: np.ndarray) -> np.ndarray:
@@ -84,8 +85,9 @@ def roots(values: np.ndarray, function: Callable[[float], float]) -> list[tuple[
     Returns
     -------
     list of (position, direction)
-        Relative positions in ascending order, with +1 for rising and −1 for falling. A quantity
-        that is 0 at the start of the step has crossed in the step before.
+        Relative positions in ascending order, with +1 for rising and −1 for falling. What touches
+        0 within the step has not crossed; what is 0 at its end has, and what is 0 at its start
+        has done so in the step before.
     """
     n = len(values)
     nodes = lobatto(n)
@@ -96,20 +98,24 @@ def roots(values: np.ndarray, function: Callable[[float], float]) -> list[tuple[
     if len(kept) and kept[-1] > 0:
         found = chebyshev.chebroots(coefficients[: kept[-1] + 1])
         real = 0.5 + 0.5 * found[np.abs(found.imag) < 1e-6].real
-        inside = np.sort(real[(real > 0.0) & (real < 1.0)])
+        inside = np.array([0.0, *np.sort(real[(real > 0.0) & (real < 1.0)]), 1.0])
         # Between two neighbouring roots of the interpolant lies a point of definite sign.
         marks += list(0.5 * (inside[1:] + inside[:-1]))
     marks = np.unique(marks)
     known = dict(zip(nodes, values, strict=True))
     signs = [(x, known[x] if x in known else function(x)) for x in marks]
     result = []
-    previous, g_previous = signs[0]
-    for x, g in signs[1:]:
-        if g_previous != 0.0 and (g == 0.0 or (g > 0.0) != (g_previous > 0.0)):
-            direction = -1 if g_previous > 0.0 else 1
-            result.append((_polish(function, values, previous, x) if g else float(x), direction))
-        if g != 0.0 or x == signs[-1][0]:
-            previous, g_previous = x, g
+    previous, zero = None, None  # the last point of definite sign, and a zero met since
+    for x, g in signs:
+        if g == 0.0:
+            zero = x if zero is None else zero
+        elif previous is not None and (g > 0.0) != (previous[1] > 0.0):
+            root = _polish(function, values, previous[0], x) if zero is None else float(zero)
+            result.append((root, 1 if g > 0.0 else -1))
+        if g != 0.0:
+            previous, zero = (x, g), None
+    if zero is not None and previous is not None:
+        result.append((float(zero), -1 if previous[1] > 0.0 else 1))
     return result
 
 

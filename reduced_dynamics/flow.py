@@ -108,10 +108,13 @@ class _Clock:
 
     def step(self):
         """One step: (t before, t after, state after, dense output over [0, 1])."""
-        message = self.solver.step()
-        if self.solver.status == "failed" and self.steps > 0:
-            self._restart()
+        try:
             message = self.solver.step()
+            if self.solver.status == "failed" and self.steps > 0:
+                self._restart()
+                message = self.solver.step()
+        except ValueError:  # scipy's linear algebra; LinAlgError is one of these
+            raise ArithmeticError("the Jacobian is no longer finite") from None
         if self.solver.status == "failed":
             raise ArithmeticError(message)
         if not np.isfinite(self.solver.y).all():

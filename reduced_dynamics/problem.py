@@ -82,6 +82,8 @@ class Problem:
         first = self.compiled.value_table(self.z0[None], self.par)
         if not np.isfinite(first).all():
             raise InputError("the loss is not finite at the start; start nearer to the origin")
+        if not np.isfinite(self.rate(0.0, self.z0)).all():
+            raise InputError("the gradient is not finite at the start; start elsewhere (--start)")
         self.first = first[0]
         # The last event is for the horizon only.
         self.events = (*system.events, CONVERGENCE)

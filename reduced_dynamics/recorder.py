@@ -50,7 +50,7 @@ class Recorder:
         start = problem.watched(problem.z0[None], problem.first[None])[0]
         for event, g in zip(problem.events, start, strict=True):
             # Already there: the level is first reached at the start.
-            if event.direction >= 0 and g >= 0.0 and not event.of_start:
+            if event.from_start and event.direction >= 0 and g >= 0.0 and not event.of_start:
                 self.cross(event, 0.0, 1, problem.z0)
 
     def cross(self, event: Event, t: float, direction: int, state: np.ndarray) -> None:
@@ -147,11 +147,12 @@ class Recorder:
     def trajectory(self, message: str) -> Trajectory:
         problem = self.problem
         options, compiled = problem.options, problem.compiled
-        states, table = np.array(self.z), np.array(self.table)
+        # An interruption may have come between the entries of one step.
+        n = min(len(self.t), len(self.z), len(self.table))
+        times, states, table = np.array(self.t[:n]), np.array(self.z[:n]), np.array(self.table[:n])
+        self.crossings = [c for c in self.crossings if c.t <= times[-1]]
         names = problem.invariant_names()
-        conserved = (
-            compiled.invariants(states, problem.par) if names else np.empty((len(states), 0))
-        )
+        conserved = compiled.invariants(states, problem.par) if names else np.empty((n, 0))
         columns = list(compiled.invariant_coordinates)
         drift = {}
         for name in names:
@@ -169,7 +170,7 @@ class Recorder:
         return Trajectory(
             system=problem.system.name,
             coordinates=problem.system.names,
-            t=np.array(self.t),
+            t=times,
             z=states,
             loss=table[:, 0].copy(),
             observables={k: table[:, c].copy() for k, c in problem.columns.items() if c},
@@ -185,7 +186,7 @@ class Recorder:
             versions=versions(),
             source=compiled.source,
             message=message,
-            nodes=np.array(self.nodes) if self.nodes else None,
+            nodes=np.array(self.nodes[: n - 1]) if self.nodes and n > 1 else None,
         )
 
 

@@ -144,6 +144,7 @@ class Event:
     `watch` names a coordinate, an observable or ``"loss"``. `level` is a number; None means the
     run's threshold. With `of_start` the level is that fraction of the value at the start. Every
     crossing is recorded if `direction` is 0, otherwise only rising (+1) or falling (−1) ones.
+    With `from_start`, what is at or above its level at the start has reached it at time 0.
     """
 
     name: str
@@ -152,6 +153,7 @@ class Event:
     level: float | None = None
     of_start: bool = False
     direction: int = 0
+    from_start: bool = True
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,9 @@ class Trajectory:
                 f"time {times[bad][0]:g} lies outside the trajectory, which runs from {low:g} "
                 f"to {high:g}; integrate further with a larger t_end"
             )
-        step = np.clip(np.searchsorted(self.t, times, side="right") - 1, 0, len(self.t) - 1)
+        # The time of the n-th discrete step is n * step, rounded.
+        reached = times if self.nodes is not None else times + slack
+        step = np.clip(np.searchsorted(self.t, reached, side="right") - 1, 0, len(self.t) - 1)
         if self.nodes is None:
             out = self.z[step]
         else:

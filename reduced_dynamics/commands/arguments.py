@@ -15,6 +15,8 @@ from reduced_dynamics.integration import ATOL, DYNAMICS, METHODS, RTOL, THRESHOL
 _PLAIN = ("t-end", "method", "rtol", "atol", "threshold", "dynamics", "step", "at")
 _TABLES = ("set", "clamp", "start")
 _FILES = ("out", "plot", "json", "system")
+#: Those that are words, not numbers.
+_TEXTS = ("system", "method", "dynamics", "out", "plot")
 
 
 def add_options(command) -> None:
@@ -111,8 +113,8 @@ def number(name: str, value: Any) -> float:
     """A finite number from text, for option `name`."""
     try:
         result = float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"--{name} takes a number, not '{value}'") from None
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"--{name} takes a number, not '{str(value)[:40]}'") from None
     if not math.isfinite(result) or isinstance(value, bool):
         raise InputError(f"--{name} takes a finite number, not {value}")
     return result
@@ -143,6 +145,8 @@ def read_config(path: str) -> Mapping[str, Any]:
         raise InputError(f"cannot read {path}: {error.strerror}; check --config") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise InputError(f"{path} is not valid TOML: nested too deeply") from None
     known = (*_PLAIN, *_TABLES, *_FILES)
     result = {}
     for key, value in config.items():
@@ -154,7 +158,7 @@ def read_config(path: str) -> Mapping[str, Any]:
             raise InputError(f"in {path}, {key} must be {kind}")
         if name in result:
             raise InputError(f"in {path}, {name} is given twice; keep one")
-        expected = {"json": bool, "out": str, "plot": str, "system": str}.get(name)
+        expected = bool if name == "json" else str if name in _TEXTS else None
         if expected and not isinstance(value, expected):
             kind = "true or false" if expected is bool else "text in quotes"
             raise InputError(f"in {path}, {key} must be {kind}, not {value!r}")

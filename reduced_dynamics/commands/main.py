@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import io
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 
 from reduced_dynamics._version import __version__
-from reduced_dynamics.errors import ReducedDynamicsError
+from reduced_dynamics.errors import InputError, ReducedDynamicsError, unknown
 
 INTERRUPTED = 130
 
@@ -39,6 +42,10 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def error(self, message):
+        choice = re.fullmatch(r"argument COMMAND: invalid choice: '(.*?)' \(.* (.*)\)", message)
+        if choice:
+            known = [c.strip("',") for c in message.partition("choose from ")[2][:-1].split()]
+            message = "invalid choice: " + str(unknown("command", choice[1], known))
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
     def parse_args(self, args=None, namespace=None):
@@ -71,8 +78,7 @@ def parser(arguments: Sequence[str] = ()) -> Parser:
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command line; returns the exit code."""
-    warnings.showwarning = _show_warning
-    _show_log()
+    _prepare_streams()
     try:
         options = parser(arguments).parse_args(arguments)
         code = options.execute(options)
@@ -86,22 +92,31 @@ def main(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone; say nothing more, also not while closing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_output()
         return 0
     except OSError as error:
-        print(f"simulate.py: cannot write the output: {error.strerror}", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 2
+        _silence_output()
+        what = f"cannot use '{error.filename}'" if error.filename else "cannot write the output"
+        print(f"simulate.py: {what} ({error.strerror}); choose another place", file=sys.stderr)
+        return InputError.exit_code
 
 
-def _show_log() -> None:
-    """This package's own messages on standard error; other libraries' stay silent."""
+def _prepare_streams() -> None:
+    """Warnings and this package's messages as plain lines; output that any terminal can show."""
+    warnings.showwarning = _show_warning
     log = logging.getLogger("reduced_dynamics")
-    if not log.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        log.addHandler(handler)
     log.setLevel(logging.INFO)
+    log.handlers = [logging.StreamHandler(sys.stderr)]
+    if sys.stdout is None:  # closed by the caller
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _silence_output() -> None:
+    """Whatever is still to be written to standard output goes nowhere."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from math import isfinite
 from typing import Any
 
 from reduced_dynamics.commands.arguments import add_options, gather
@@ -110,7 +111,8 @@ def as_json(trajectory: Trajectory, at: dict[str, list[float]] | None) -> dict[s
         "state": trajectory.final,
         "loss": float(trajectory.loss[-1]),
         "events": trajectory.events,
-        "invariants": dict(trajectory.invariants),
+        # JSON knows no infinity: an integral that overflows has no drift to report.
+        "invariants": {k: v if isfinite(v) else None for k, v in trajectory.invariants.items()},
         "loss_rise": trajectory.loss_rise,
         "message": trajectory.message,
     }
