@@ -10,6 +10,14 @@ import sympy as sp
 from derivations.dense import Dense
 from derivations.staged import Program
 
+#: The learning rate in `Derivation.update`.
+step = sp.Symbol("step", positive=True)
+
+
+def slope(coordinate: sp.Symbol) -> sp.Symbol:
+    """The symbol of ∂loss/∂coordinate in `Derivation.update`."""
+    return sp.Symbol(f"d_{coordinate}", real=True)
+
 
 @dataclass(frozen=True)
 class Derivation:
@@ -28,6 +36,13 @@ class Derivation:
         Outputs of the programs, besides the loss.
     invariants : mapping of str to Expr
         First integrals, in coordinates and parameters.
+    mobility : mapping of Symbol to Expr
+        dz/dt = −mobility·∂loss/∂z for coordinates that are functions of the weight that descends:
+        (∂z/∂weight)², in coordinates and parameters. 1 where absent.
+    update : mapping of Symbol to Expr
+        For the same coordinates, z after one step of gradient descent of the weight, in the
+        coordinates, the parameters, ``d_<z>`` for ∂loss/∂z, and `step`; z − step·d_<z> where
+        absent.
     average : Symbol or None
         A parameter over whose values 1..N everything is averaged when it is given as 0.
     summary : str
@@ -40,5 +55,7 @@ class Derivation:
     variants: tuple[tuple[str | None, Program | Dense], ...]
     observables: tuple[str, ...] = ()
     invariants: Mapping[str, sp.Expr] = field(default_factory=dict)
+    mobility: Mapping[sp.Symbol, sp.Expr] = field(default_factory=dict)
+    update: Mapping[sp.Symbol, sp.Expr] = field(default_factory=dict)
     average: sp.Symbol | None = None
     summary: str = ""

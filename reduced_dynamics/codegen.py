@@ -25,7 +25,7 @@ import sympy as sp
 from sympy.printing.pycode import PythonCodePrinter
 
 from derivations.dense import Dense
-from derivations.derivation import Derivation
+from derivations.derivation import Derivation, slope, step
 from derivations.differentiate import gradient, hessian, tangent
 from derivations.staged import (
     N,
@@ -548,20 +548,20 @@ def gradient(z, par, out):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def flow(t, z, par):
-    """dz/dt = −∂loss/∂z."""
+    """dz/dt{of_loss}."""
     out = np.empty({n_gradient})
     gradient(z, par, out)
     rate = np.empty({n})
     for k in range({n}):
-        rate[k] = -out[{n_values} + k]
+        rate[k] = -out[{n_values} + k]{mobile_flow}
     return rate
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def jacobian(t, z, par):
-    """∂(dz/dt)/∂z = −∂²loss/∂z²."""
+    """∂(dz/dt)/∂z{of_hessian}."""
     matrix = np.zeros(({n}, {n}))
-    {hessian}
+    {hessian}{mobile_jacobian}
     return matrix
 
 
@@ -585,16 +585,39 @@ def invariants(zs, par):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def descend(z, par, step, n, held):
-    """`n` steps z ← z − step·∂loss/∂z of the coordinates not `held`: the n + 1 states."""
+    """`n` steps of gradient descent of the coordinates not `held`: the n + 1 states."""
     path = np.empty((n + 1, {n}))
     path[0] = z
     out = np.empty({n_gradient})
     for k in range(n):
         gradient(path[k], par, out)
-        for j in range({n}):
-            path[k + 1, j] = path[k, j] - (0.0 if held[j] else step * out[{n_values} + j])
+        {descent}
     return path
 '''
+
+_PLAIN_DESCENT = """\
+for j in range({n}):
+            path[k + 1, j] = path[k, j] - (0.0 if held[j] else step * out[{n_values} + j])"""
+
+_MOBILE_FLOW = """
+    factor = np.empty({n})
+    _mobility(z, par, factor)
+    rate *= factor"""
+
+_MOBILE_JACOBIAN = """
+    rates, factor, slopes = np.empty({n_gradient}), np.empty({n}), np.empty({n} * {n})
+    gradient(z, par, rates)
+    _mobility(z, par, factor)
+    _mobility_slopes(z, par, slopes)
+    for j in range({n}):
+        for k in range({n}):
+            matrix[j, k] = factor[j] * matrix[j, k] - slopes[{n} * j + k] * rates[{n_values} + j]"""
+
+_WEIGHT_DESCENT = """\
+_update(path[k], np.append(out[{n_values}:], step), par, path[k + 1])
+        for j in range({n}):
+            if held[j]:
+                path[k + 1, j] = path[k, j]"""
 
 
 def _dispatch(derivation: Derivation, call: str, count: int, target: str = "out") -> str:
@@ -699,6 +722,26 @@ def module_source(derivation: Derivation) -> str:
     )
 
 
+def _chart(derivation: Derivation) -> list[str]:
+    """Functions for coordinates that are functions of the weight that descends, if there are any:
+    mobilities, their derivatives, and one step of descent."""
+    coordinates, parameters = derivation.coordinates, derivation.parameters
+    program = Program(coordinates, parameters, (), (), {})
+    functions = []
+    if derivation.mobility:
+        factors = [sp.sympify(derivation.mobility.get(c, 1)) for c in coordinates]
+        slopes = [sp.diff(f, c) for f in factors for c in coordinates]
+        functions += [
+            _function("_mobility", program, factors, parameters),
+            _function("_mobility_slopes", program, slopes, parameters),
+        ]
+    if derivation.update:
+        given = [*map(slope, coordinates), step]
+        updated = [derivation.update.get(c, c - step * slope(c)) for c in coordinates]
+        functions.append(_function("_update", program, updated, parameters, given))
+    return functions
+
+
 def assemble(
     derivation: Derivation,
     functions: Sequence[str],
@@ -720,13 +763,14 @@ def assemble(
         What follows the named parameters in ``par``.
     """
     coordinates, parameters = derivation.coordinates, derivation.parameters
-    observables = derivation.observables
+    observables, mobile = derivation.observables, bool(derivation.mobility)
     n, n_values = len(coordinates), 1 + len(observables)
     conserved = list(derivation.invariants.values())
     program = Program(coordinates, parameters, (), (), dict(derivation.invariants))
     functions = [*functions, _function("_invariants", program, conserved, parameters)]
     if not conserved:
         functions[-1] += "    pass\n"
+    functions += _chart(derivation)
     doc = textwrap.dedent(
         f'''\
         """Compiled system {derivation.name}: generated from its derivation; do not edit.
@@ -735,20 +779,24 @@ def assemble(
         Parameters:   {", ".join(map(str, parameters)) or "none"}{more_parameters}
         Values:       loss{"".join(", " + o for o in observables)}
         Invariants:   {", ".join(derivation.invariants) or "none"}
-        Time:         reduced training time, dz/dt = -d loss/d z
+        Time:         reduced training time, dz/dt = {"mobility * " if mobile else ""}-d loss/d z
 
         {derivation.summary}
         """
         '''
     )
+    sizes = {"n": n, "n_values": n_values, "n_gradient": n_values + n}
     wrappers = _WRAPPERS.format(
         values=values,
         gradient=gradient,
         hessian=hessian,
-        n=n,
-        n_values=n_values,
-        n_gradient=n_values + n,
+        of_loss=" = −mobility·∂loss/∂z" if mobile else " = −∂loss/∂z",
+        of_hessian=", −∂²loss/∂z² and what the mobility adds" if mobile else " = −∂²loss/∂z²",
+        mobile_flow=_MOBILE_FLOW.format(**sizes) if mobile else "",
+        mobile_jacobian=_MOBILE_JACOBIAN.format(**sizes) if mobile else "",
+        descent=(_WEIGHT_DESCENT if derivation.update else _PLAIN_DESCENT).format(**sizes),
         n_invariants=len(derivation.invariants),
+        **sizes,
     )
     involved = tuple(
         tuple(str(c) for c in coordinates if c in e.free_symbols)

@@ -12,7 +12,7 @@ import numpy as np
 from reduced_dynamics.compiled import CompiledSystem, compile_system
 from reduced_dynamics.errors import InputError, unknown
 from reduced_dynamics.expressions import evaluate
-from reduced_dynamics.system import Event, ReducedSystem
+from reduced_dynamics.system import Event, ReducedSystem, numeric
 
 METHODS = ("LSODA", "Radau", "BDF")
 DYNAMICS = ("flow", "gd")
@@ -63,14 +63,16 @@ class Problem:
     """A system with its numbers: compiled functions, packed parameters, start, events."""
 
     def __init__(self, system: ReducedSystem, parameters: Mapping[str, Any], options: Options):
-        self.system, self.options = system, options
+        self.options = options
         self.values = system.values(parameters)
+        self.system = system = system.adapted(self.values)
         clamp = {k: system.place(k, v) for k, v in options.clamp.items()}
         start = {k: system.place(k, v) for k, v in options.start.items()}
         both = sorted(clamp.keys() & start.keys())
         if both:
             raise InputError(f"{both[0]} is both clamped and started; give one of the two")
-        self.z0 = np.array([(start | clamp).get(c.name, c.start) for c in system.coordinates])
+        origin = dict(zip(system.names, system.origin(self.values), strict=True))
+        self.z0 = np.array([*(origin | start | clamp).values()])
         self.held = np.array([name in clamp for name in system.names])
         self.clamped = frozenset(clamp)
         self.t_end, self.automatic = self._horizon()
@@ -104,12 +106,9 @@ class Problem:
             horizon, automatic = self.system.horizon, True
         else:
             horizon, automatic = t_end, False
-        numbers = {
-            k: float(v)
-            for k, v in self.values.items()
-            if isinstance(v, int | float) and not isinstance(v, bool)
-        }
-        number = evaluate(horizon, numbers) if isinstance(horizon, str) else float(horizon)
+        number = (
+            evaluate(horizon, numeric(self.values)) if isinstance(horizon, str) else float(horizon)
+        )
         if not (SHORTEST <= number <= LONGEST):
             raise InputError(
                 f"the horizon must be a positive time in {SHORTEST:g} .. {LONGEST:g}, not "

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from reduced_dynamics.errors import InputError, unknown
+from reduced_dynamics.expressions import evaluate
 
 if TYPE_CHECKING:
     from derivations.derivation import Derivation
@@ -122,11 +123,14 @@ def _finite(name: str, value: Any) -> float:
 
 @dataclass(frozen=True)
 class Coordinate:
-    """A coordinate of the state, where it starts, and what it means in the transformer."""
+    """A coordinate of the state, where it starts, and what it means in the transformer.
+
+    A `start` that is text is arithmetic over the parameters, such as ``"log(c_init**2)"``.
+    """
 
     name: str
     meaning: str
-    start: float = 0.0
+    start: float | str = 0.0
 
 
 @dataclass(frozen=True)
@@ -165,13 +169,23 @@ class Invariant:
     holds: Callable[[Mapping[str, Any]], bool] = lambda _: True
 
 
+def numeric(values: Mapping[str, Any]) -> dict[str, float]:
+    """Those parameter values that are numbers: what expressions over the parameters may use."""
+    return {
+        k: float(v)
+        for k, v in values.items()
+        if isinstance(v, int | float) and not isinstance(v, bool)
+    }
+
+
 def _no_further_check(values: Mapping[str, Any]) -> None:
     return None
 
 
 @dataclass(frozen=True)
 class ReducedSystem:
-    """A gradient flow dz/dt = −∂loss/∂z in a few named coordinates.
+    """A gradient flow in a few named coordinates: dz/dt = −∂loss/∂z, times a derived mobility
+    where a coordinate is a function of the weight that descends.
 
     Attributes
     ----------
@@ -192,6 +206,9 @@ class ReducedSystem:
         Raises InputError where parameter values contradict each other.
     choose : callable
         From parameter values to those that the system chooses, for parameters that are None.
+    adapt : callable
+        From parameter values to the system's form for them, where coordinates, observables, events
+        or invariants depend on them; see `adapted`. The system itself describes the defaults.
     horizon : str
         Bound of an automatic horizon, as an expression over the parameters; empty if the horizon
         must be given.
@@ -220,6 +237,7 @@ class ReducedSystem:
     sampling: Callable[..., Mapping[str, float]] = lambda *_: {}
     check: Callable[[Mapping[str, Any]], None] = _no_further_check
     choose: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _: {}
+    adapt: Callable[[Mapping[str, Any]], ReducedSystem] | None = field(default=None, repr=False)
     horizon: str = ""
     formed: tuple[str, ...] = ()
     time_scale: str = ""
@@ -263,6 +281,18 @@ class ReducedSystem:
         values |= self.choose(values)
         self.check(values)
         return values
+
+    def adapted(self, values: Mapping[str, Any]) -> ReducedSystem:
+        """The system's form for these (checked) parameter values; mostly the system itself."""
+        return self if self.adapt is None else replace(self.adapt(values), adapt=None)
+
+    def origin(self, values: Mapping[str, Any]) -> list[float]:
+        """Where the coordinates start at these parameter values."""
+        numbers = numeric(values)
+        return [
+            evaluate(c.start, numbers) if isinstance(c.start, str) else c.start
+            for c in self.coordinates
+        ]
 
     def place(self, name: str, value: Any) -> float:
         """A coordinate's value given by a user, checked.

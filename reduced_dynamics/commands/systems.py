@@ -33,7 +33,10 @@ def describe(system: ReducedSystem) -> list[str]:
     lines += _table(rows, ("name", "default", "range", "meaning"))
     lines += ["", "State (dz/dt = -d loss/dz, in reduced training time)"]
     lines += _table(
-        [(c.name, f"{c.start:g}", c.meaning) for c in system.coordinates],
+        [
+            (c.name, c.start if isinstance(c.start, str) else f"{c.start:g}", c.meaning)
+            for c in system.coordinates
+        ],
         ("name", "start", "meaning"),
     )
     if system.observables:

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 import time
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,11 @@ Ctrl-C keeps what was done; with --checkpoint the same command takes it up again
 runs every file has a name of its own, such as full-seed3.npz.
 """
 
+#: What is validated by a module of its own.
+FAMILIES = {
+    name: f"reduced_dynamics.commands.validate_{name}"
+    for name in ("standard", "wang", "chen", "ih")
+}
 #: The error that issue and paper ask for, as a measure and not as a gate.
 YARDSTICK = 1e-2
 #: Coordinates smaller than this throughout are counted, not listed.
@@ -72,10 +78,8 @@ def add_parser(commands):
 
 
 def execute(options) -> int:
-    if options.system == "standard":
-        from reduced_dynamics.commands import validate_standard
-
-        return validate_standard.execute(options)
+    if options.system in FAMILIES:
+        return import_module(FAMILIES[options.system]).execute(options)
     jobs = validate.plan(get(options.system), pairs("set", options.set), **_plan_options(options))
     alone = len(jobs) == 1
     check_targets(options, [job.file for job in jobs], alone)
