@@ -169,6 +169,23 @@ def test_events_of_every_kind(rise_and_fall, method):
         np.testing.assert_allclose(trajectory.at(crossing.t), crossing.state, rtol=1e-7)
 
 
+def test_every_crossing_is_found_in_order():
+    """A clock: x grows at rate 1, and what is watched oscillates."""
+    system = rd.gradient_flow(
+        -x, [x], events={"sine": (sp.sin(10 * x), 0.25), "x": (x, 1.0)}, name="clock"
+    )
+    trajectory = rd.integrate(system, t_end=3)
+    first = np.arcsin(0.25) / 10
+    expected = [(first + 2 * np.pi * n / 10, 1) for n in range(10)]
+    expected += [(np.pi / 10 - first + 2 * np.pi * n / 10, -1) for n in range(10)]
+    expected = sorted((t, d) for t, d in expected if t <= 3)
+    found = [(c.t, c.direction) for c in trajectory.crossings if c.name == "sine"]
+    assert [d for _, d in found] == [d for _, d in expected]
+    np.testing.assert_allclose([t for t, _ in found], [t for t, _ in expected], rtol=1e-9)
+    times = [c.t for c in trajectory.crossings]
+    assert times == sorted(times)
+
+
 def test_clamping(rise_and_fall):
     trajectory = rd.integrate(rise_and_fall, t_end=1, clamp={"y": 0.5})
     t = np.linspace(0, 1, 20)
@@ -317,6 +334,13 @@ def test_piecewise_and_special_functions_run():
     trajectory = rd.integrate(system, t_end=1)
     assert trajectory["y"][-1] == pytest.approx(-0.5 / math.sqrt(1 + 8 * 0.25), rel=1e-8)
     assert trajectory.loss_rise < 1e-15
+
+
+def test_kinks_run():
+    system = rd.gradient_flow(sp.Max(x, 0) ** 2 + abs(y - 1), [x, y], start={x: 1.0}, name="kink")
+    final = rd.integrate(system, t_end=0.5).final
+    assert final["x"] == pytest.approx(np.exp(-1), rel=1e-7)
+    assert final["y"] == pytest.approx(0.5, rel=1e-9)
 
 
 def test_numbers_of_any_kind_are_exact():
