@@ -26,7 +26,7 @@ _HOMES = {
     "load": "reduced_dynamics.storage",
     "to_dataset": "reduced_dynamics.storage",
     "trajectory_figure": "reduced_dynamics.plotting",
-    "save_figure": "reduced_dynamics.plotting",
+    "save_figure": "reduced_dynamics.figure_style",
     "InputError": "reduced_dynamics.errors",
     "IntegrationError": "reduced_dynamics.errors",
 }

@@ -10,8 +10,9 @@ import argparse
 import os
 
 from reduced_dynamics.commands.progress import Reporter
+from reduced_dynamics.figure_style import save_figure
 from reduced_dynamics.integration import integrate
-from reduced_dynamics.plotting import save_figure, trajectory_figure
+from reduced_dynamics.plotting import trajectory_figure
 from reduced_dynamics.storage import save
 
 #: Paper: order of emergence, and how the times scale with N.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reduced_dynamics.plotting import _finish, _grid, _title, line_styles, style
+from reduced_dynamics.figure_style import finish, grid, heading, line_styles, style
 from reduced_dynamics.transformers.emergence import MEASURES, Emergence
 from reduced_dynamics.validate import Study
 
@@ -59,8 +59,8 @@ def study_figure(study: Study) -> Figure:
     """
     job, first = study.runs[0]
     with style():
-        title = _title(first.full, f"{job.system.name} against the {first.full.system} model")
-        figure, axes = _grid(1, 3, title, gap=0.62, right=0.12, above=0.62)
+        title = heading(first.full, f"{job.system.name} against the {first.full.system} model")
+        figure, axes = grid(1, 3, title, gap=0.62, right=0.12, above=0.62)
         left, middle, right = axes[0]
         _scaling(study, left)
         _over_time(study, middle, lambda found: np.linalg.norm(found.error, axis=1))
@@ -75,7 +75,7 @@ def study_figure(study: Study) -> Figure:
         _value_legend(study, middle)
         for ax in (middle, right):
             ax.set_xlabel("training time $t$")
-        _finish(figure, axes, "")
+        finish(figure, axes, "")
     return figure
 
 
@@ -103,19 +103,19 @@ def emergence_figure(found: list[Emergence]) -> Figure:
     method = {"sgd": "SGD", "adam": "Adam"}.get(first.solver["method"], first.solver["method"])
 
     def panel(ax, name, colour, origins=unaligned, scaled=False):
-        grid = np.linspace(0.0, last, 1500) - np.mean(origins)
+        shared = np.linspace(0.0, last, 1500) - np.mean(origins)
         curves = []
         for one, origin in zip(found, origins, strict=True):
             values, steps = one.trajectory[name], one.steps - origin
             values = values / values.max() if scaled and values.max() > 0 else values
             ax.plot(steps, values, color=colour, linewidth=0.5, alpha=0.45)
-            curves.append(np.interp(grid, steps, values, left=np.nan, right=np.nan))
+            curves.append(np.interp(shared, steps, values, left=np.nan, right=np.nan))
         median = np.median(curves, axis=0)
-        return ax.plot(grid, median, color=colour, linewidth=1.6)[0]
+        return ax.plot(shared, median, color=colour, linewidth=1.6)[0]
 
     with style():
-        title = _title(first, f"standard transformer, {method}, {len(found)} seeds")
-        figure, axes = _grid(1, 3, title, gap=0.58, right=0.15, above=0.22)
+        title = heading(first, f"standard transformer, {method}, {len(found)} seeds")
+        figure, axes = grid(1, 3, title, gap=0.58, right=0.15, above=0.22)
         left, middle, right = axes[0]
         colours = line_styles(MEASURES)
         names = [name for name in ("gamma3", "beta2", "alpha3") if name in MEASURES]
@@ -149,7 +149,7 @@ def emergence_figure(found: list[Emergence]) -> Figure:
         if aligned:
             left.set_xlim(-0.25 * min(learnt), 0.06 * min(learnt))
             left.set_xlabel("steps from accuracy 0.9")
-        _finish(figure, axes, "")
+        finish(figure, axes, "")
     return figure
 
 

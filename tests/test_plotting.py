@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from reduced_dynamics import plotting
+from reduced_dynamics import figure_style, plotting
 from reduced_dynamics.errors import InputError
 from reduced_dynamics.trajectory import NODES, Crossing, Trajectory, lobatto
 
@@ -109,17 +109,17 @@ def assert_every_panel_has_data(figure):
     ],
 )
 def test_symbols(name, text):
-    assert plotting.symbol(name) == text
+    assert figure_style.symbol(name) == text
 
 
 def test_colours_belong_to_coordinates():
-    styles = plotting.line_styles(NINETEEN)
-    assert {name: styles[name] for name in HEAD} == plotting.line_styles(HEAD)
-    assert plotting.line_styles(("gamma3", "beta2"))["gamma3"] == styles["gamma3"]
+    styles = figure_style.line_styles(NINETEEN)
+    assert {name: styles[name] for name in HEAD} == figure_style.line_styles(HEAD)
+    assert figure_style.line_styles(("gamma3", "beta2"))["gamma3"] == styles["gamma3"]
     looks = {(style["color"], style["linestyle"]) for style in styles.values()}
     assert len(looks) == 19
     # In other systems, too, the first ones stand out and all are different.
-    many = plotting.line_styles([f"c_{k}" for k in range(20)])
+    many = figure_style.line_styles([f"c_{k}" for k in range(20)])
     assert len({(s["color"], s["linestyle"]) for s in many.values()}) == 20
 
 
@@ -150,7 +150,7 @@ def test_nineteen_coordinates_are_not_a_mess():
     # And if all of them moved, there would be room for all the names.
     figure = plotting.trajectory_figure(induction(64, NINETEEN, NINETEEN))
     texts = [text for text, _ in boxes(figure)]
-    assert {plotting.symbol(name) for name in NINETEEN} <= set(texts)
+    assert {figure_style.symbol(name) for name in NINETEEN} <= set(texts)
     assert_no_overlap(figure)
 
 
@@ -296,8 +296,8 @@ def test_saving_twice_gives_the_same_bytes(tmp_path, ending):
     contents = []
     for name in ("a", "b"):
         path = tmp_path / f"{name}{ending}"
-        plotting.check_target(path)
-        plotting.save_figure(plotting.trajectory_figure(induction()), path)
+        figure_style.check_target(path)
+        figure_style.save_figure(plotting.trajectory_figure(induction()), path)
         contents.append(path.read_bytes())
     assert contents[0] == contents[1]
     assert len(os.listdir(tmp_path)) == 2
@@ -305,7 +305,7 @@ def test_saving_twice_gives_the_same_bytes(tmp_path, ending):
 
 
 def test_targets(tmp_path):
-    for call in (plotting.check_target, lambda path: plotting.save_figure(Figure(), path)):
+    for call in (figure_style.check_target, lambda path: figure_style.save_figure(Figure(), path)):
         with pytest.raises(InputError, match=r"'\.pngg'; did you mean '\.png'\? \(known: \.png"):
             call(tmp_path / "a.pngg")
         (tmp_path / "folder.png").mkdir(exist_ok=True)
@@ -320,10 +320,10 @@ def test_no_global_state_is_touched(tmp_path):
         # Asking for the backend would import pyplot.
         "keys = [k for k in matplotlib.rcParams if k != 'backend']\n"
         "before = [matplotlib.rcParams[k] for k in keys]\n"
-        "from reduced_dynamics import plotting, trajectory\n"
+        "from reduced_dynamics import figure_style, plotting, trajectory\n"
         "t = np.arange(3.0)\n"
         "one = trajectory.Trajectory('s', ('x',), t, t[:, None], t)\n"
-        "plotting.save_figure(plotting.trajectory_figure(one), sys.argv[1])\n"
+        "figure_style.save_figure(plotting.trajectory_figure(one), sys.argv[1])\n"
         "assert [matplotlib.rcParams[k] for k in keys] == before\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
@@ -340,7 +340,7 @@ def test_labels_are_spread_without_overlap(labels, low):
     wanted = np.sort([w for w, _ in labels])
     sizes = np.array([s for _, s in labels])
     high = low + 100.0
-    places = plotting._spread(wanted, sizes, low, high)
+    places = figure_style.spread(wanted, sizes, low, high)
     gaps = np.diff(places) - (sizes[1:] + sizes[:-1]) / 2
     assert (gaps > -1e-9).all()
     assert places[0] - sizes[0] / 2 >= low - 1e-9

@@ -38,6 +38,7 @@ FORBIDDEN = {
     "codegen": {"reduced_dynamics.integration", "reduced_dynamics.compiled", "scipy"},
     "trajectory": {"reduced_dynamics.integration", "reduced_dynamics.system", "numba", "scipy"},
     "storage": {"reduced_dynamics.integration", "reduced_dynamics.system", "numba", "scipy"},
+    "figure_style": {"reduced_dynamics.integration", "reduced_dynamics.system", "numba", "scipy"},
     "plotting": {"reduced_dynamics.integration", "reduced_dynamics.system", "numba", "scipy"},
     "problem": {"reduced_dynamics.integration", "reduced_dynamics.flow"},
     "recorder": {"reduced_dynamics.integration", "reduced_dynamics.flow"},

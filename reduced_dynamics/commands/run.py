@@ -76,7 +76,7 @@ def check_targets(files: dict[str, Any]) -> None:
 
         check_target(files["out"])
     if files["plot"]:
-        from reduced_dynamics.plotting import check_target
+        from reduced_dynamics.figure_style import check_target
 
         check_target(files["plot"])
 
@@ -90,7 +90,8 @@ def keep(trajectory: Trajectory, files: dict[str, Any], quiet: bool = False) -> 
         save(trajectory, files["out"])
         print(f"saved {files['out']}", file=stream)
     if files["plot"]:
-        from reduced_dynamics.plotting import save_figure, trajectory_figure
+        from reduced_dynamics.figure_style import save_figure
+        from reduced_dynamics.plotting import trajectory_figure
 
         save_figure(trajectory_figure(trajectory), files["plot"])
         print(f"drew {files['plot']}", file=stream)

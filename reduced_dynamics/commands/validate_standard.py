@@ -56,7 +56,7 @@ def execute(options) -> int:
             break
     if done:
         if options.plot:
-            from reduced_dynamics.plotting import save_figure
+            from reduced_dynamics.figure_style import save_figure
             from reduced_dynamics.study_figures import emergence_figure
 
             save_figure(emergence_figure([found for _, found in done]), options.plot)
