@@ -122,10 +122,10 @@ def execute(options) -> int:
 
 def check_targets(options, names, alone: bool) -> None:
     """Refuse files that could not be written, before anything is computed."""
-    from reduced_dynamics import plotting, storage
+    from reduced_dynamics import figure_style, storage
 
     if options.plot:
-        plotting.check_target(options.plot)
+        figure_style.check_target(options.plot)
     for name in [lambda path: path] if alone else names:
         if options.out:
             storage.check_target(name(options.out))
@@ -193,7 +193,8 @@ def store(trajectory, path, quiet: bool) -> None:
 
 
 def _plot(done, study, path, quiet: bool) -> None:
-    from reduced_dynamics.plotting import overlay_figure, save_figure
+    from reduced_dynamics.figure_style import save_figure
+    from reduced_dynamics.plotting import overlay_figure
 
     if study is not None and len(study.values) > 1:
         from reduced_dynamics.study_figures import study_figure
