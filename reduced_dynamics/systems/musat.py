@@ -195,27 +195,34 @@ def _one_moving_alpha(values: Mapping[str, Any]) -> bool:
     return values["N"] >= 2 and values["query"] in ("last", values["N"])
 
 
-MUSAT19 = ReducedSystem(
+def _system(**own) -> ReducedSystem:
+    """What both systems share, and what is a system's own."""
+    return ReducedSystem(
+        observables=_OBSERVABLES,
+        events=_EVENTS,
+        structure=("self_attention", "inputs"),
+        pack=_pack,
+        sampling=_bank_errors,
+        check=_check,
+        choose=_choose,
+        horizon="1000 * N**2 + 1000 * N",
+        formed=("t_half_loss",),
+        time_scale="D",
+        **own,
+    )
+
+
+MUSAT19 = _system(
     name="musat19",
     title="the 19 coordinates of the disentangled two-layer transformer on item-label recall",
     source="Musat et al., arXiv 2511.01033, Theorem 1; derived in derivations/musat.py",
     coordinates=tuple(Coordinate(name, meaning) for name, meaning in _MEANINGS.items()),
     parameters=_PARAMETERS,
-    observables=_OBSERVABLES,
-    events=_EVENTS,
     invariants=_CONSERVED,
     derive=_derive19,
-    structure=("self_attention", "inputs"),
-    pack=_pack,
-    sampling=_bank_errors,
-    check=_check,
-    choose=_choose,
-    horizon="1000 * N**2 + 1000 * N",
-    formed=("t_half_loss",),
-    time_scale="D",
 )
 
-MUSAT3 = ReducedSystem(
+MUSAT3 = _system(
     name="musat3",
     title="the induction head alone: alpha3, beta2, gamma3, the other 16 held at 0",
     source="Musat et al., arXiv 2511.01033, Theorem 2; derived in derivations/musat.py",
@@ -224,8 +231,6 @@ MUSAT3 = ReducedSystem(
         Parameter("N", 64, "number of item-label pairs in a sequence", "int", 1, 10**12),
         *_PARAMETERS[1:],
     ),
-    observables=_OBSERVABLES,
-    events=_EVENTS,
     invariants=(
         Invariant(
             "first_integral",
@@ -234,13 +239,5 @@ MUSAT3 = ReducedSystem(
         ),
     ),
     derive=_derive3,
-    structure=("self_attention", "inputs"),
-    pack=_pack,
-    sampling=_bank_errors,
-    check=_check,
-    choose=_choose,
-    horizon="1000 * N**2 + 1000 * N",
-    formed=("t_half_loss",),
-    time_scale="D",
     precise=True,
 )
