@@ -60,7 +60,13 @@ class Parser(argparse.ArgumentParser):
 
 
 #: The module of every command, in the order of the help.
-COMMANDS = {"list": "systems", "derive": "derive", "run": "run", "validate": "validate"}
+COMMANDS = {
+    "list": "systems",
+    "derive": "derive",
+    "run": "run",
+    "validate": "validate",
+    "approximate": "approximate",
+}
 
 
 def parser(arguments: Sequence[str] = ()) -> Parser:
