@@ -9,6 +9,7 @@ import sympy as sp
 
 from derivations.dense import Dense
 from derivations.staged import Program
+from derivations.windows import Windows
 
 #: The learning rate in `Derivation.update`.
 step = sp.Symbol("step", positive=True)
@@ -31,7 +32,8 @@ class Derivation:
     variants : tuple of (str or None, Program)
         Programs of one loss for different parameters: the first whose condition holds is used.
         A condition is Python text with parameters in braces, e.g. ``"{q} == 1"``; None holds.
-        Or one `Dense` program, averaged over a bank of data that follows the parameters.
+        Or one `Dense` or `Windows` program, averaged over a bank of data that follows the
+        parameters.
     observables : tuple of str
         Outputs of the programs, besides the loss.
     invariants : mapping of str to Expr
@@ -52,7 +54,7 @@ class Derivation:
     name: str
     coordinates: tuple[sp.Symbol, ...]
     parameters: tuple[sp.Symbol, ...]
-    variants: tuple[tuple[str | None, Program | Dense], ...]
+    variants: tuple[tuple[str | None, Program | Dense | Windows], ...]
     observables: tuple[str, ...] = ()
     invariants: Mapping[str, sp.Expr] = field(default_factory=dict)
     mobility: Mapping[sp.Symbol, sp.Expr] = field(default_factory=dict)

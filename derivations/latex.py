@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from typing import NamedTuple
 
 import sympy as sp
@@ -548,13 +549,19 @@ def document(name: str, *, self_attention: bool = False) -> str:
     KeyError
         If there is no such system.
     """
-    parts = PARTS[name](self_attention)
+    from derivations.report import FAMILIES
+
+    if name in FAMILIES:
+        family = import_module(FAMILIES[name])
+        parts = family.parts(self_attention)
+        return _article(family.LATEX_TITLE, family.LATEX_INTRODUCTION, parts)
     rows = "A row attends to itself as well." if self_attention else "Attention is strictly causal."
-    lines = [
-        _PREAMBLE,
-        rf"\section*{{{_TITLES[name]}}}",
-        f"Musat et al., arXiv 2511.01033; orthonormal inputs. {rows} {_CONVENTIONS}",
-    ]
+    introduction = f"Musat et al., arXiv 2511.01033; orthonormal inputs. {rows} {_CONVENTIONS}"
+    return _article(_TITLES[name], introduction, PARTS[name](self_attention))
+
+
+def _article(title: str, introduction: str, parts: Iterable[Part]) -> str:
+    lines = [_PREAMBLE, rf"\section*{{{title}}}", introduction]
     for heading, text, found in parts:
         lines += ["", rf"\subsection*{{{heading}}}", text, "", *map(_display, found)]
     return "\n".join([*lines, r"\end{document}", ""])

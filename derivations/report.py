@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 from textwrap import wrap
 from typing import NamedTuple
 
@@ -428,6 +429,9 @@ def _loops(stage: Stage) -> bool:
 
 
 STEPS = {"musat19": _musat19, "musat3": _musat3}
+#: Systems whose reports are modules of their own: TITLE, steps, and for `derivations.latex` parts,
+#: LATEX_TITLE and LATEX_INTRODUCTION.
+FAMILIES = {"wang": "derivations.report_mixed_target", "chen": "derivations.report_markov"}
 _TITLES = {
     "musat19": "musat19: the disentangled transformer on item-label recall",
     "musat3": "musat3: the induction head alone, inside musat19",
@@ -444,9 +448,19 @@ def report(name: str, *, self_attention: bool = False) -> Iterator[str]:
     ArithmeticError
         If a check fails; the last line before says which.
     """
-    steps = STEPS[name](self_attention)
+    if name in FAMILIES:
+        family = import_module(FAMILIES[name])
+        yield from narrate(family.TITLE, family.steps(self_attention), "residuals exactly 0")
+        return
+    title = f"{_TITLES[name]} (arXiv 2511.01033), self_attention={str(self_attention).lower()}"
+    closing = f"residuals exactly 0, along random lines 0 to {DIGITS} digits"
+    yield from narrate(title, STEPS[name](self_attention), closing)
+
+
+def narrate(title: str, steps: Iterable[Step], closing: str) -> Iterator[str]:
+    """The lines of a report; ArithmeticError after one that says which check failed."""
     made = 0
-    yield f"{_TITLES[name]} (arXiv 2511.01033), self_attention={str(self_attention).lower()}"
+    yield title
     yield ""
     for step in steps:
         if isinstance(step, str):
@@ -458,10 +472,11 @@ def report(name: str, *, self_attention: bool = False) -> Iterator[str]:
             raise ArithmeticError(f"{step.name}: residual {step.residual}")
         yield f"    {step.name}; residual: 0"
     yield ""
-    yield f"{made} checks passed: residuals exactly 0, along random lines 0 to {DIGITS} digits"
+    yield f"{made} checks passed: {closing}"
 
 
 def checks(name: str, *, self_attention: bool = False) -> dict[str, sp.Expr]:
     """The residuals of a report's checks, by number and name; KeyError for an unknown name."""
-    made = [step for step in STEPS[name](self_attention) if isinstance(step, Check)]
+    steps = import_module(FAMILIES[name]).steps if name in FAMILIES else STEPS[name]
+    made = [step for step in steps(self_attention) if isinstance(step, Check)]
     return {f"{k}. {check.name}": check.residual for k, check in enumerate(made, 1)}

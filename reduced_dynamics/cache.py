@@ -192,3 +192,20 @@ def discard_compiled(folder: Path) -> None:
     """Remove compiled code, so that it is made anew."""
     for path in _compiled(folder):
         path.unlink(missing_ok=True)
+
+
+def remember(name: str, data: bytes) -> None:
+    """Keep `data` under a name, whole or not at all; without a cache that can be written, not."""
+    folder = directory()
+    if _writable(folder):
+        with suppress(OSError):
+            _write(folder / f"{name}.bin", _sha(data).encode() + b"\n" + data)
+
+
+def recall(name: str) -> bytes | None:
+    """What was kept under a name; None if that is missing or damaged."""
+    try:
+        head, _, data = (directory() / f"{name}.bin").read_bytes().partition(b"\n")
+    except OSError:
+        return None
+    return data if head == _sha(data).encode() else None

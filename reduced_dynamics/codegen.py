@@ -27,6 +27,7 @@ from sympy.printing.pycode import PythonCodePrinter
 from derivations.dense import Dense
 from derivations.derivation import Derivation, slope, step
 from derivations.differentiate import gradient, hessian, tangent
+from derivations.named import Named
 from derivations.staged import (
     N,
     Pair,
@@ -41,6 +42,8 @@ from derivations.staged import (
     expressions,
     i,
 )
+from derivations.windows import Windows
+from reduced_dynamics.codegen_named import definitions
 
 #: With at most this many coordinates the Hessian is one function; beyond, one that takes a
 #: direction, called for every coordinate, keeps the module (and its compilation) small.
@@ -66,6 +69,16 @@ class _Printer(PythonCodePrinter):
     def _print_DiracDelta(self, expr):
         # A kink's second derivative, which the flow meets at single points only.
         return "0.0"
+
+    def _print_Function(self, expr):
+        # SymPy's printers do not ask for methods named by a function's base classes.
+        if not isinstance(expr, Named):
+            return super()._print_Function(expr)
+        return f"{type(expr).__name__}({', '.join(map(self._print, expr.args))})"
+
+    def _print_Tabulated(self, expr):
+        table, order, x = expr.args
+        return f"tabulated(par, {table}, {order}, {self._print(x)})"
 
     def _print_Pow(self, expr, rational=False):
         base, power = expr.args
@@ -531,6 +544,12 @@ def _function(
     return f"{text}\n{body}\n"
 
 
+def _returned(expr: sp.Expr) -> list[str]:
+    """Lines that compute an expression and return it."""
+    *lines, last = _Function(Program((), (), (), (), {}), [expr]).body()
+    return [*lines, last.replace("out[0] =", "return")]
+
+
 _WRAPPERS = '''
 @njit(cache=True, nogil=True, error_model="numpy")
 def values(z, par, out):
@@ -547,21 +566,32 @@ def gradient(z, par, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def rate_into(z, par, out, rate):
+    """dz/dt{of_loss} into `rate`; into `out` what `gradient` gives."""
+    gradient(z, par, out)
+    {rate}
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def jacobian_into(z, par, matrix):
+    """∂(dz/dt)/∂z{of_hessian} into `matrix`."""
+    matrix[:] = 0.0
+    {hessian}{mobile_jacobian}
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def flow(t, z, par):
     """dz/dt{of_loss}."""
-    out = np.empty({n_gradient})
-    gradient(z, par, out)
-    rate = np.empty({n})
-    for k in range({n}):
-        rate[k] = -out[{n_values} + k]{mobile_flow}
+    out, rate = np.empty({n_gradient}), np.empty({n})
+    rate_into(z, par, out, rate)
     return rate
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def jacobian(t, z, par):
     """∂(dz/dt)/∂z{of_hessian}."""
-    matrix = np.zeros(({n}, {n}))
-    {hessian}{mobile_jacobian}
+    matrix = np.empty(({n}, {n}))
+    jacobian_into(z, par, matrix)
     return matrix
 
 
@@ -599,10 +629,14 @@ _PLAIN_DESCENT = """\
 for j in range({n}):
             path[k + 1, j] = path[k, j] - (0.0 if held[j] else step * out[{n_values} + j])"""
 
-_MOBILE_FLOW = """
-    factor = np.empty({n})
-    _mobility(z, par, factor)
-    rate *= factor"""
+_PLAIN_RATE = """\
+for k in range({n}):
+        rate[k] = -out[{n_values} + k]"""
+
+_MOBILE_RATE = """\
+_mobility(z, par, rate)
+    for k in range({n}):
+        rate[k] *= -out[{n_values} + k]"""
 
 _MOBILE_JACOBIAN = """
     rates, factor, slopes = np.empty({n_gradient}), np.empty({n}), np.empty({n} * {n})
@@ -635,7 +669,8 @@ def _dispatch(derivation: Derivation, call: str, count: int, target: str = "out"
                 lines += ["else:", f"    {statement}"] if lines else [statement]
             else:
                 places = {s: f"{par}[{j}]" for j, s in enumerate(names)}
-                lines += [f"if {condition.format(**places)}:", f"    {statement}"]
+                word = "elif" if lines else "if"
+                lines += [f"{word} {condition.format(**places)}:", f"    {statement}"]
         return lines
 
     if derivation.average is None:
@@ -663,6 +698,10 @@ def module_source(derivation: Derivation) -> str:
         from reduced_dynamics.codegen_dense import dense_source
 
         return dense_source(derivation)
+    if any(isinstance(program, Windows) for _, program in derivation.variants):
+        from reduced_dynamics.codegen_windows import windows_source
+
+        return windows_source(derivation)
     parameters = derivation.parameters
     coordinates = derivation.coordinates
     n = len(coordinates)
@@ -696,7 +735,8 @@ def module_source(derivation: Derivation) -> str:
     if n <= WHOLE_HESSIAN:
         dispatch = _dispatch(derivation, "_hessian_{k}(z, {par}, {out})", n * n, "flat")
         hessian_body = (
-            f"flat = np.empty({n * n})\n    {dispatch}\n    matrix -= flat.reshape({n}, {n})"
+            f"flat = matrix.reshape({n * n})\n    {dispatch}\n"
+            f"    for k in range({n * n}):\n        flat[k] = -flat[k]"
         )
     else:
         indices = "".join(f"{coordinates.index(c)}, " for c in live).strip()
@@ -749,6 +789,7 @@ def assemble(
     gradient: str,
     hessian: str,
     more_parameters: str = "",
+    imports: str = "",
 ) -> str:
     """A module from its private functions and the bodies of those that call them.
 
@@ -761,6 +802,8 @@ def assemble(
         the Hessian from ``matrix``.
     more_parameters : str
         What follows the named parameters in ``par``.
+    imports : str
+        Further import statements.
     """
     coordinates, parameters = derivation.coordinates, derivation.parameters
     observables, mobile = derivation.observables, bool(derivation.mobility)
@@ -771,6 +814,7 @@ def assemble(
     if not conserved:
         functions[-1] += "    pass\n"
     functions += _chart(derivation)
+    named = [*definitions(functions, len(parameters), _returned, _print)]
     doc = textwrap.dedent(
         f'''\
         """Compiled system {derivation.name}: generated from its derivation; do not edit.
@@ -792,7 +836,7 @@ def assemble(
         hessian=hessian,
         of_loss=" = −mobility·∂loss/∂z" if mobile else " = −∂loss/∂z",
         of_hessian=", −∂²loss/∂z² and what the mobility adds" if mobile else " = −∂²loss/∂z²",
-        mobile_flow=_MOBILE_FLOW.format(**sizes) if mobile else "",
+        rate=(_MOBILE_RATE if mobile else _PLAIN_RATE).format(**sizes),
         mobile_jacobian=_MOBILE_JACOBIAN.format(**sizes) if mobile else "",
         descent=(_WEIGHT_DESCENT if derivation.update else _PLAIN_DESCENT).format(**sizes),
         n_invariants=len(derivation.invariants),
@@ -810,5 +854,5 @@ def assemble(
         "#: The coordinates that each invariant involves.",
         f"INVARIANT_COORDINATES = {involved!r}",
     ]
-    head = "import math\n\nimport numpy as np\nfrom numba import njit\n"
-    return "\n".join([doc + head, *names, "", "", "\n\n".join(functions), wrappers])
+    head = f"import math\n\nimport numpy as np\nfrom numba import njit\n{imports}"
+    return "\n".join([doc + head, *names, "", "", "\n\n".join([*named, *functions]), wrappers])

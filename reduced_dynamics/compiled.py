@@ -6,7 +6,7 @@ import logging
 import re
 import types
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +33,69 @@ SIGNATURES = {
 }
 
 
-class CompiledSystem:
+class CompiledModule:
+    """A generated module in the cache whose functions are compiled when they are first used.
+
+    Attributes
+    ----------
+    name : str
+        Under which the module is kept.
+    """
+
+    #: The signature under which each function is compiled.
+    signatures: Mapping[str, tuple[str, ...]] = {}
+
+    def __init__(self, name: str, build: Callable[[], str]):
+        self.name = name
+        self._module = cache.load(name, build)
+
+    @property
+    def text(self) -> str:
+        """The module's source."""
+        return self._module.SOURCE
+
+    @property
+    def path(self) -> Path:
+        """The generated module, to be read."""
+        return Path(self._module.__file__)
+
+    def _function(self, name: str) -> types.FunctionType:
+        from numba.core.sigutils import normalize_signature
+
+        arguments, _ = normalize_signature(f"({', '.join(self.signatures[name])})")
+        log.debug("%s: loading or compiling %s", self.name, name)
+
+        def compiled() -> types.FunctionType:
+            function = getattr(self._module, name)
+            function.compile(arguments)
+            function.disable_compile()
+            return function
+
+        text = self._module.SOURCE
+        try:
+            function = compiled()
+        except Exception:
+            # numba cannot read what lies in the cache: once more, from nothing.
+            with suppress(OSError):
+                cache.discard_compiled(self.path.parent)
+            self._module = cache.execute(self.name, text, self.path)
+            try:
+                function = compiled()
+            except OSError as error:
+                warnings.warn(
+                    f"the cache {self.path.parent} cannot be used ({error}); compiling for this "
+                    "process only",
+                    CacheWarning,
+                    stacklevel=3,
+                )
+                self._module = cache.execute(self.name, cache.uncached(text), self.path)
+                return compiled()
+        if function.stats.cache_misses:
+            cache.seal(self.path.parent)
+        return function
+
+
+class CompiledSystem(CompiledModule):
     """The compiled functions of a system with given structure.
 
     Each attribute named in `SIGNATURES` is a numba function, compiled (or read from the cache) at
@@ -50,10 +112,12 @@ class CompiledSystem:
         What `invariants` holds, by column, and which coordinates each first integral involves.
     """
 
+    signatures = SIGNATURES
+
     def __init__(self, system: ReducedSystem, values: Mapping[str, Any]):
         structure = "-".join(f"{k}={values[k]}" for k in system.structure)
         self.source = cache.key(system.name, structure, system.key)
-        self._name = f"{re.sub(r'[^A-Za-z0-9._-]', '_', system.name)[:40]}-{self.source}"
+        name = f"{re.sub(r'[^A-Za-z0-9._-]', '_', system.name)[:40]}-{self.source}"
 
         def build() -> str:
             log.info("deriving %s with SymPy (once; kept in the cache)", system.name)
@@ -61,7 +125,7 @@ class CompiledSystem:
 
             return module_source(system.derive(values))
 
-        self._module = cache.load(self._name, build)
+        super().__init__(name, build)
         self.observables: tuple[str, ...] = self._module.OBSERVABLES
         # Generated code calls some coordinates otherwise, where their names are not Python's.
         names = dict(zip(self._module.COORDINATES, system.names, strict=True))
@@ -69,46 +133,6 @@ class CompiledSystem:
         self.invariant_coordinates: dict[str, tuple[str, ...]] = dict(
             zip(self._module.INVARIANTS, involved, strict=True)
         )
-
-    @property
-    def path(self) -> Path:
-        """The generated module, to be read."""
-        return Path(self._module.__file__)
-
-    def _function(self, name: str) -> types.FunctionType:
-        from numba.core.sigutils import normalize_signature
-
-        arguments, _ = normalize_signature(f"({', '.join(SIGNATURES[name])})")
-        log.debug("%s: loading or compiling %s", self._name, name)
-
-        def compiled() -> types.FunctionType:
-            function = getattr(self._module, name)
-            function.compile(arguments)
-            function.disable_compile()
-            return function
-
-        text = self._module.SOURCE
-        try:
-            function = compiled()
-        except Exception:
-            # numba cannot read what lies in the cache: once more, from nothing.
-            with suppress(OSError):
-                cache.discard_compiled(self.path.parent)
-            self._module = cache.execute(self._name, text, self.path)
-            try:
-                function = compiled()
-            except OSError as error:
-                warnings.warn(
-                    f"the cache {self.path.parent} cannot be used ({error}); compiling for this "
-                    "process only",
-                    CacheWarning,
-                    stacklevel=3,
-                )
-                self._module = cache.execute(self._name, cache.uncached(text), self.path)
-                return compiled()
-        if function.stats.cache_misses:
-            cache.seal(self.path.parent)
-        return function
 
     @cached_property
     def values(self):

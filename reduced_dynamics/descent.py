@@ -20,7 +20,13 @@ def run_descent(problem, recorder, progress) -> str:
         raise InputError(
             f"{problem.t_end / step:.3g} steps are too many; raise --step or lower --t-end"
         )
-    total = math.ceil(problem.t_end / step * (1 - 1e-12))
+    total = math.floor(problem.t_end / step * (1 + 1e-12))
+    if total == 0:
+        raise InputError(
+            f"the horizon {problem.t_end:g} is shorter than one step of {step:g}; raise --t-end or "
+            "lower --step"
+        )
+    problem.t_end = total * step
     # States are kept at even spacing, and (automatic horizons end long before their bound) at
     # least at every hundredth part of the time run so far.
     even = 1 if problem.automatic else -(-total // RECORDED)
@@ -41,7 +47,7 @@ def run_descent(problem, recorder, progress) -> str:
         changed = (watched[1:] >= 0) != (watched[:-1] >= 0)
         for row, k in zip(*np.nonzero(changed), strict=True):
             direction = 1 if watched[row + 1, k] >= 0 else -1
-            recorder.cross(problem.events[k], (done + row + 1) * step, direction, path[row])
+            recorder.cross(problem.events[k], float((done + row + 1) * step), direction, path[row])
         previous = watched[-1]
         for row in range(n):
             index = done + row + 1

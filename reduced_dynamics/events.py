@@ -58,7 +58,11 @@ def resolved(values: np.ndarray) -> np.ndarray:
 def search(
     values: np.ndarray, function: Callable[[float], float], low=0.0, high=1.0, depth=DEPTH
 ) -> list[tuple[float, int]]:
-    """`roots` on [low, high] within a step, halving it until the quantity is resolved."""
+    """`roots` on [low, high] within a step, halving it until the quantity is resolved.
+
+    What passes between the nine points at which a step is first looked at, a spike narrower than
+    a tenth of a step, cannot be seen from there; a smaller `max_step` makes it visible.
+    """
     if depth and not resolved(values[:, None])[0]:
         middle, nodes = 0.5 * (low + high), lobatto(len(values))
         found = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 
@@ -20,6 +21,10 @@ LOCAL = {"LSODA": (1e-4, 1e-3), "BDF": (1e-4, 1e-3), "Radau": (1.0, 1.0)}
 LEAST_RTOL = 5e-14
 #: A step count no healthy run comes near; beyond it a run is stuck.
 MAX_STEPS = 200_000
+#: So many steps must advance the time by at least this part of it, or they lead nowhere.
+PATIENCE, ADVANCE = 3_000, 1e-9
+#: How often the solver is restarted, with shorter steps, where the equations ceased to be finite.
+RETRIES = 20
 
 
 class _Clock:
@@ -40,6 +45,7 @@ class _Clock:
         self.problem = problem
         self.bases: list[float] = []
         self.spent = {"rhs": 0, "jac": 0}
+        self.longest = problem.options.max_step
         self.method = problem.options.method
         self.relief = 0.0
         self._start(problem.z0.copy())
@@ -58,6 +64,7 @@ class _Clock:
             rtol=max(options.rtol * local, LEAST_RTOL),
             atol=options.atol * local,
             jac=self.problem.jacobian,
+            max_step=self.longest,
         )
 
     def relax(self) -> None:
@@ -95,8 +102,46 @@ class _Clock:
         explicit = self.solver._lsoda_solver._integrator.iwork[18] == 1
         if not explicit:
             return False
-        rates = np.linalg.eigvals(self.problem.jacobian(0.0, self.solver.y))
+        jacobian = self.problem.jacobian(0.0, self.solver.y)
+        rates = np.linalg.eigvals(jacobian) if np.isfinite(jacobian).all() else np.inf
         return length * np.abs(rates).max() > self.STABILITY
+
+    def _advance(self) -> None:
+        """One step of the solver.
+
+        A trial that went too far, to where the equations are not finite, is no reason to give up:
+        what lies before can be reached with shorter steps.
+        """
+        for attempt in range(RETRIES):
+            before, z = self.solver.t, self.solver.y.copy()
+            reason = self._try()
+            if not reason:
+                return
+            if attempt or self.steps == 0 or self.solver.status != "failed":
+                length = abs(self.solver.t - before) or self.problem.t_end
+                self.longest = 0.25 * min(length, self.longest)
+                if self.longest <= 4.0 * np.spacing(self.time(before)):
+                    break
+            self.solver.t, self.solver.y = before, z
+            self._restart()
+        raise ArithmeticError(reason)
+
+    def _try(self) -> str:
+        """One step of the solver; why it failed, or nothing."""
+        try:
+            message = self.solver.step()
+        except ValueError:  # scipy's linear algebra; LinAlgError is one of these
+            return "the Jacobian is no longer finite"
+        if self.solver.status == "failed":
+            # What scipy says of LSODA's refusal helps nobody.
+            unclear = not message or "istate" in message
+            return "the steps became too short; the gradient may jump" if unclear else message
+        if not np.isfinite(self.solver.y).all() or not np.isfinite(self._rate()).all():
+            return "the state or its rate of change is no longer finite"
+        return ""
+
+    def _rate(self) -> np.ndarray:
+        return self.problem.rate(0.0, self.solver.y)
 
     @property
     def stats(self) -> dict[str, int]:
@@ -108,17 +153,7 @@ class _Clock:
 
     def step(self):
         """One step: (t before, t after, state after, dense output over [0, 1])."""
-        try:
-            message = self.solver.step()
-            if self.solver.status == "failed" and self.steps > 0:
-                self._restart()
-                message = self.solver.step()
-        except ValueError:  # scipy's linear algebra; LinAlgError is one of these
-            raise ArithmeticError("the Jacobian is no longer finite") from None
-        if self.solver.status == "failed":
-            raise ArithmeticError(message)
-        if not np.isfinite(self.solver.y).all():
-            raise ArithmeticError("the state is no longer finite")
+        self._advance()
         self.steps += 1
         solver, bases = self.solver, tuple(self.bases)
         t_old, length, interpolant = solver.t_old, solver.t - solver.t_old, solver.dense_output()
@@ -139,13 +174,23 @@ class _Clock:
 
 
 def run_flow(problem, recorder, progress) -> str:
+    # scipy warns of what ends in an error or in another attempt here.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="scipy", category=UserWarning)
+        return _run(problem, recorder, progress)
+
+
+def _run(problem, recorder, progress) -> str:
     clock, settled = _Clock(problem), problem.system.precise
     inside = lobatto(NODES)[1:-1]
+    mark = 0.0
     while True:
         try:
             t_old, t, state, dense = clock.step()
         except ArithmeticError as failure:
             raise _failure(problem, recorder, str(failure)) from None
+        if reason := problem.outside(state):
+            raise IntegrationError(reason, recorder.trajectory(reason))
         nodes = np.empty((NODES, len(state)))
         nodes[0], nodes[-1] = recorder.z[-1], state
         nodes[1:-1] = dense(inside).T
@@ -153,10 +198,14 @@ def run_flow(problem, recorder, progress) -> str:
         # Every second node, without the first, is again a Lobatto grid with the known start.
         table = problem.compiled.value_table(nodes[2::2].copy(), problem.par)
         if not np.isfinite(table).all():
-            raise _failure(problem, recorder, "the loss is no longer finite")
+            names = ("loss", *problem.compiled.observables)
+            name = names[int(np.flatnonzero(~np.isfinite(table).all(axis=0))[0])]
+            raise _failure(problem, recorder, f"the value of '{name}' is no longer finite")
         _locate(problem, recorder, t_old, t, dense, nodes, table)
         recorder.stats |= clock.stats
         recorder.stats["steps"] += 1
+        if clock.method != problem.options.method:
+            recorder.stats.setdefault(f"{clock.method}_from_t", float(t_old))
         recorder.add_step(t, nodes, table[-1])
         if not settled and CONVERGENCE.name in recorder.seen:
             clock.relax()
@@ -166,6 +215,10 @@ def run_flow(problem, recorder, progress) -> str:
         message = recorder.done()
         if message is not None:
             return message
+        if recorder.stats["steps"] % PATIENCE == 0:
+            if t - mark <= ADVANCE * t:
+                raise _failure(problem, recorder, "steps no longer advance the time")
+            mark = t
         if recorder.stats["steps"] >= MAX_STEPS:
             raise _failure(problem, recorder, f"no end after {MAX_STEPS} steps")
 
@@ -199,8 +252,9 @@ def _locate(problem, recorder, t_old, t, dense, nodes, table) -> None:
 def _failure(problem, recorder, reason: str) -> IntegrationError:
     t = recorder.t[-1]
     other = next(m for m in ("Radau", "BDF", "LSODA") if m != problem.options.method)
+    elsewhere = "a horizon before that time (--t-end)" if t > 0.0 else "another start (--start)"
     message = (
         f"{problem.options.method} failed at t = {t:g}: {reason}; try --method {other}, a looser "
-        f"--rtol, or a horizon before that time (--t-end)"
+        f"--rtol, or {elsewhere}"
     )
     return IntegrationError(message, recorder.trajectory(message))

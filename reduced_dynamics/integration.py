@@ -7,15 +7,19 @@ loose tolerances would move emergence times without any warning.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 
 from reduced_dynamics.compiled import compile_system
 from reduced_dynamics.descent import run_descent
+from reduced_dynamics.errors import InputError, IntegrationError, unknown
 from reduced_dynamics.flow import run_flow
 from reduced_dynamics.problem import ATOL, DYNAMICS, METHODS, RTOL, THRESHOLD, Options, Problem
 from reduced_dynamics.recorder import Progress, Recorder, versions
+from reduced_dynamics.rosenbrock.single import run_rodas
+from reduced_dynamics.stages import join
 from reduced_dynamics.system import ReducedSystem
 from reduced_dynamics.systems import get
 from reduced_dynamics.trajectory import Trajectory
@@ -63,8 +67,9 @@ def integrate(
         or ``"auto"``: until the head has formed (the system's `formed` events happened) and the
         loss has converged (5 % longer than it takes to reach 10⁻⁶ of its start) or settled at
         another value (see `CONVERGED`), at the latest at the system's own bound, `horizon`.
-    method : {"LSODA", "Radau", "BDF"}
-        scipy's stiff integrators, with the derived Jacobian.
+    method : {"LSODA", "Radau", "BDF", "Rodas5P"}
+        scipy's stiff integrators with the derived Jacobian, or this package's own, compiled
+        together with the system (`rosenbrock`).
     rtol, atol : float
         Tolerances of the trajectory; the multistep methods are given stricter ones a step.
     threshold : float
@@ -74,9 +79,13 @@ def integrate(
     start : mapping of str to float
         Coordinates that start elsewhere than the system says.
     dynamics : {"flow", "gd"}
-        Gradient flow, or gradient descent with `step`; a step advances the time by `step`.
+        Gradient flow, or gradient descent with `step`: a step advances the time by `step`, and
+        the run ends with the last whole step within the horizon.
     step : float
         Learning rate in reduced time, for ``dynamics="gd"``.
+    max_step : float
+        Longest step of the solver in reduced time (none by default). Events are looked for at nine
+        points a step, so what watches a quantity with narrow features needs one.
     at : sequence of float
         Times the run must reach: an automatic horizon does not end before them.
     progress : callable, optional
@@ -99,9 +108,19 @@ def integrate(
         On Ctrl-C, with what was computed.
     """
     system = get(system) if isinstance(system, str) else system
+    if not isinstance(system, ReducedSystem):
+        raise InputError(f"a system is a ReducedSystem or the name of one, not {system!r}")
+    known = [f.name for f in fields(Options)]
+    for name in options:
+        if name not in known:
+            raise unknown("option of integrate", name, [*known, "progress"])
+    stages = system.stages(system.values(parameters))
+    if stages:
+        return in_stages(system, parameters or {}, stages, progress=progress, **options)
     problem = Problem(system, parameters or {}, Options(**options))
     recorder = Recorder(problem)
-    run = run_flow if problem.options.dynamics == "flow" else run_descent
+    run = run_rodas if problem.options.method == "Rodas5P" else run_flow
+    run = run if problem.options.dynamics == "flow" else run_descent
     try:
         with np.errstate(all="ignore"):
             message = run(problem, recorder, progress)
@@ -110,6 +129,37 @@ def integrate(
             recorder.trajectory(f"interrupted by the user at t = {recorder.t[-1]:g}")
         ) from None
     return recorder.trajectory(message)
+
+
+def in_stages(
+    system: ReducedSystem,
+    parameters: Mapping[str, Any],
+    stages: Sequence[Mapping[str, Any]],
+    *,
+    progress: Callable[[Progress], None] | None = None,
+    **options: Any,
+) -> Trajectory:
+    """Successive runs, each with its change of parameters, as one trajectory; see `integrate`.
+
+    Every stage lasts an equal part of the horizon; with an automatic one, until it has settled.
+    """
+    horizon = options.pop("t_end", "auto")
+    share = horizon if horizon == "auto" else f"({horizon}) / {len(stages)}"
+    start, done = dict(options.pop("start", {})), []
+    options.pop("at", None)
+    for stage in stages:
+        changed = {**parameters, **stage}
+        try:
+            done.append(
+                integrate(system, changed, t_end=share, start=start, progress=progress, **options)
+            )
+        except (IntegrationError, Interrupted) as stopped:
+            if stopped.trajectory is not None:
+                whole = join([*done, stopped.trajectory])
+                stopped.trajectory = replace(whole, parameters=system.values(parameters))
+            raise
+        start = done[-1].final
+    return replace(join(done), parameters=system.values(parameters))
 
 
 def report_at(

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 #: Systems whose trajectories are drawn in a way of their own, and the modules that do.
-_OWN = {}
+_OWN = {"wang": "reduced_dynamics.phase_figures"}
 #: A coordinate that moves by less than this fraction of the largest move goes without a label.
 NOTICEABLE = 0.01
 

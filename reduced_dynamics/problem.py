@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from reduced_dynamics.errors import InputError, unknown
 from reduced_dynamics.expressions import evaluate
 from reduced_dynamics.system import Event, ReducedSystem, numeric
 
-METHODS = ("LSODA", "Radau", "BDF")
+METHODS = ("LSODA", "Radau", "BDF", "Rodas5P")
 DYNAMICS = ("flow", "gd")
 RTOL, ATOL, THRESHOLD = 1e-9, 1e-12, 0.5
 #: Horizons beyond these are slips of the pen, or further than floating point can step.
@@ -38,25 +39,53 @@ class Options:
     dynamics: str = "flow"
     step: float | None = None
     at: Sequence[float] = ()
+    max_step: float = math.inf
 
     def __post_init__(self):
         if self.method not in METHODS:
             raise unknown("method", self.method, METHODS)
         if self.dynamics not in DYNAMICS:
             raise unknown("dynamics", self.dynamics, DYNAMICS)
+        for name in ("clamp", "start"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise InputError(
+                    f"{name} takes a mapping from names to numbers, such as {{'a': 1}}"
+                )
         for name, low, high in (("rtol", 1e-13, 0.1), ("atol", 1e-30, 0.1)):
-            value = getattr(self, name)
-            if not (isinstance(value, int | float) and low <= value <= high and value < math.inf):
+            value = self._number(name)
+            if not low <= value <= high:
                 raise InputError(f"{name} = {value} must be a number in {low:g} .. {high:g}")
-        if not math.isfinite(self.threshold):
+        if not math.isfinite(self._number("threshold")):
             raise InputError(f"threshold must be a finite number, not {self.threshold}")
+        if self._number("max_step") <= 0.0:
+            raise InputError(f"max_step must be a positive number, not {self.max_step}")
+        if not isinstance(self.t_end, str):
+            self._number("t_end")
+        if self.step is not None:
+            self._number("step")
         if self.dynamics == "gd" and not (self.step and 0 < self.step < math.inf):
             raise InputError("dynamics=gd needs a step size: give --step with a positive number")
         if self.dynamics == "flow" and self.step is not None:
             raise InputError("a step size belongs to dynamics=gd; add --dynamics gd or drop --step")
+        at = (self.at,) if _is_number(self.at) else self.at
+        if isinstance(at, str) or not isinstance(at, Iterable):
+            raise InputError(f"at takes a list of times, not {at!r}")
+        object.__setattr__(self, "at", tuple(at))
         for t in self.at:
-            if not (0 <= t < math.inf):
+            if not (_is_number(t) and 0 <= t < math.inf):
                 raise InputError(f"the state can be reported at times >= 0, not at {t}")
+
+    def _number(self, name: str) -> float:
+        """An option as Python's own number, which takes the place of what was given."""
+        value = getattr(self, name)
+        if not _is_number(value):
+            raise InputError(f"{name} must be a number, not {value!r}")
+        object.__setattr__(self, name, float(value))
+        return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
 
 
 class Problem:
@@ -78,6 +107,8 @@ class Problem:
         self.t_end, self.automatic = self._horizon()
         self.compiled: CompiledSystem = compile_system(system, self.values)
         self.par = np.array(system.pack(self.values), dtype=float)
+        if reason := self.outside(self.z0):
+            raise InputError(reason)
         self.columns = {"loss": 0} | {
             name: 1 + k for k, name in enumerate(self.compiled.observables)
         }
@@ -126,6 +157,12 @@ class Problem:
                 return level * self.first[self.columns[event.watch]]
             return level * self.z0[self.system.index(event.watch)]
         return level
+
+    def outside(self, z: np.ndarray) -> str:
+        """Why the equations do not hold at `z`; empty where they do."""
+        if self.system.outside is None:
+            return ""
+        return self.system.outside(self.values, dict(zip(self.system.names, z, strict=True)))
 
     def rate(self, t: float, z: np.ndarray) -> np.ndarray:
         f = self.compiled.flow(t, z, self.par)

@@ -15,7 +15,8 @@ from reduced_dynamics.problem import CONVERGED, CONVERGENCE, Problem
 from reduced_dynamics.system import Event
 from reduced_dynamics.trajectory import NODES, Crossing, Trajectory, interpolate, lobatto
 
-#: An automatic horizon ends AFTER times the moment when the loss reaches CONVERGED of its start;
+#: An automatic horizon ends AFTER times the moment when the loss has reached CONVERGED of its start
+#: and the system's `formed` events have happened;
 #: or, where it never does, at the first of the times 2^(k/2) × (formation) over whose second half
 #: the loss fell by less than FLAT of its start. All of these are located events, so the horizon
 #: does not depend on where the solver happened to step.
@@ -50,7 +51,8 @@ class Recorder:
         start = problem.watched(problem.z0[None], problem.first[None])[0]
         for event, g in zip(problem.events, start, strict=True):
             # Already there: the level is first reached at the start.
-            if event.from_start and event.direction >= 0 and g >= 0.0 and not event.of_start:
+            reached = event.from_start and event.direction >= 0 and g >= 0.0
+            if reached and not event.of_start and event.watch not in problem.clamped:
                 self.cross(event, 0.0, 1, problem.z0)
 
     def cross(self, event: Event, t: float, direction: int, state: np.ndarray) -> None:
@@ -83,7 +85,7 @@ class Recorder:
         if not all(name in self.seen for name in formed):
             return None
         if CONVERGENCE.name in self.seen:
-            return AFTER * self.seen[CONVERGENCE.name]
+            return AFTER * max(self.seen[name] for name in (CONVERGENCE.name, *formed))
         at = max([self.seen[name] for name in formed], default=1.0)
         while (at := at * math.sqrt(2.0)) <= self.t[-1]:
             if at > self.looked:

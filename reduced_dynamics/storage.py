@@ -350,10 +350,12 @@ def _crossing_arrays(records: list[dict], d: int) -> tuple[list[str], dict[str, 
 
 def _encode_nc(trajectory: Trajectory) -> bytes:
     dataset = to_dataset(trajectory)
-    # Missing values do not occur, so none needs to be declared.
-    return dataset.to_netcdf(
-        engine="netcdf4", encoding={name: {"_FillValue": None} for name in dataset.variables}
-    )
+    # Missing values do not occur, so none needs to be declared; checksums betray damaged numbers.
+    encoding = {
+        name: {"_FillValue": None} | ({"fletcher32": True} if variable.size else {})
+        for name, variable in dataset.variables.items()
+    }
+    return dataset.to_netcdf(engine="netcdf4", encoding=encoding)
 
 
 def _decode_nc(content: bytes):

@@ -25,6 +25,11 @@ _SCALING = {
         ("outside", "norm outside the subspace", "#D55E00", "s"),
         ("error", "error against the flow", "#0072B2", "o"),
         ("discretisation", "of steps alone", "#009E73", "^"),
+        ("stepping", "against the flow of the same data", "#E69F00", "D"),
+    ),
+    "sequences": (
+        ("error", "error against the flow", "#0072B2", "o"),
+        ("half", r"shift of $T_{\mathrm{half}}$, relative", "#D55E00", "s"),
     ),
     "perturbation": (
         ("outside_start", "norm outside, at the start", "#D55E00", "s"),
@@ -38,8 +43,9 @@ _VALUE = {
     "batch": "batch size $B$",
     "step": r"learning rate $\eta$",
     "perturbation": r"perturbation $\varepsilon$",
+    "sequences": "number of sequences $M$",
 }
-_SYMBOL = {"batch": "B", "step": r"\eta", "perturbation": r"\varepsilon"}
+_SYMBOL = {"batch": "B", "step": r"\eta", "perturbation": r"\varepsilon", "sequences": "M"}
 
 
 def study_figure(study: Study) -> Figure:
@@ -55,7 +61,7 @@ def study_figure(study: Study) -> Figure:
     matplotlib.figure.Figure
         Left: every run, and the power laws fitted. Middle: the distance between full model and
         flow over all coordinates. Right: the norm outside the subspace; for a perturbation over
-        its start. Means over the seeds.
+        its start; the loss where there is no outside. Means over the seeds.
     """
     job, first = study.runs[0]
     with style():
@@ -66,9 +72,13 @@ def study_figure(study: Study) -> Figure:
         _over_time(study, middle, lambda found: np.linalg.norm(found.error, axis=1))
         middle.set_ylabel("distance from the flow")
         middle.set_yscale("log")
-        _over_time(study, right, lambda found: found.full["outside_norm"])
-        right.set_ylabel("norm outside the subspace")
-        if study.over == "perturbation":
+        inside_only = "outside_norm" not in first.full.observables
+        if inside_only:
+            _over_time(study, right, lambda found: found.full.loss)
+        else:
+            _over_time(study, right, lambda found: found.full["outside_norm"])
+        right.set_ylabel("loss" if inside_only else "norm outside the subspace")
+        if inside_only or study.over == "perturbation":
             right.set_yscale("log")
         else:
             right.set_ylim(bottom=0.0)
@@ -157,6 +167,8 @@ def _scaling(study: Study, ax: Axes) -> None:
     """Every run as a point, on logarithmic axes, and the power laws fitted to them."""
     x = study.points["value"]
     for name, label, colour, marker in _SCALING[study.over]:
+        if name not in study.points:
+            continue
         y = study.points[name]
         good = (x > 0) & (y > 0)
         slope = None if name in _UNFITTED else study.slope(name)

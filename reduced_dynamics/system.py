@@ -115,7 +115,8 @@ def _finite(name: str, value: Any) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{name} must be a number, not '{value}'") from None
+        what = "a number that fits" if isinstance(value, int) else "a number"
+        raise InputError(f"{name} must be {what}, not '{str(value)[:40]}'") from None
     if not math.isfinite(number):
         raise InputError(f"{name} must be a finite number, not {value}")
     return number
@@ -202,6 +203,9 @@ class ReducedSystem:
     sampling : callable
         ``sampling(values, compiled, par, z)``: sampling errors at the state `z`, by name, where
         the equations are a mean over sampled data.
+    outside : callable
+        ``outside(values, state)``: why the equations do not hold at a state given by name, and the
+        remedy, in one sentence; empty where they do.
     check : callable
         Raises InputError where parameter values contradict each other.
     choose : callable
@@ -209,6 +213,13 @@ class ReducedSystem:
     adapt : callable
         From parameter values to the system's form for them, where coordinates, observables, events
         or invariants depend on them; see `adapted`. The system itself describes the defaults.
+    stages : callable
+        From parameter values to the changes of parameters for successive runs, each for an equal
+        part of the horizon, where training is in stages; empty where it is one run.
+    remarks : callable
+        From a trajectory to further lines of its report.
+    figure : callable
+        From a trajectory to its figure, where the general one does not do.
     horizon : str
         Bound of an automatic horizon, as an expression over the parameters; empty if the horizon
         must be given.
@@ -235,9 +246,13 @@ class ReducedSystem:
     structure: tuple[str, ...] = ()
     pack: Callable[[Mapping[str, Any]], Sequence[float]] = lambda _: ()
     sampling: Callable[..., Mapping[str, float]] = lambda *_: {}
+    outside: Callable[[Mapping[str, Any], Mapping[str, float]], str] | None = None
     check: Callable[[Mapping[str, Any]], None] = _no_further_check
     choose: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _: {}
     adapt: Callable[[Mapping[str, Any]], ReducedSystem] | None = field(default=None, repr=False)
+    stages: Callable[[Mapping[str, Any]], Sequence[Mapping[str, Any]]] = lambda _: ()
+    remarks: Callable[[Any], Sequence[str]] = lambda _: ()
+    figure: Callable[[Any], Any] | None = None
     horizon: str = ""
     formed: tuple[str, ...] = ()
     time_scale: str = ""
@@ -269,7 +284,12 @@ class ReducedSystem:
         InputError
             For an unknown name (with the nearest known one), or a value out of range.
         """
-        given = dict(given or {})
+        try:
+            given = dict(given or {})
+        except (TypeError, ValueError):
+            raise InputError(
+                f"parameters come as a mapping from names to values, not as {given!r}"
+            ) from None
         known = {p.name: p for p in self.parameters}
         for name in given:
             if name not in known:

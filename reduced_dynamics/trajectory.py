@@ -157,12 +157,20 @@ class Trajectory:
         Raises
         ------
         InputError
-            If a time lies outside the trajectory.
+            If a time lies outside the trajectory, or between the steps of a flow that was read
+            from a file without dense output.
         """
-        times = np.atleast_1d(np.asarray(t, dtype=float))
+        try:
+            times = np.atleast_1d(np.asarray(t, dtype=float))
+        except (TypeError, ValueError):
+            raise InputError(f"a time must be a number, not {t!r}") from None
+        if times.ndim > 1:
+            raise InputError(f"times come as one number or as a list, not of shape {times.shape}")
         low, high = self.t[0], self.t[-1]
         slack = 4 * np.finfo(float).eps * max(abs(low), abs(high))
-        bad = ~((times >= low - slack) & (times <= high + slack))
+        # A discrete state holds until the next step.
+        step = self.solver.get("step", 0.0) if self.nodes is None else 0.0
+        bad = ~((times >= low - slack) & (times <= high + max(slack, step * (1.0 - 1e-12))))
         if bad.any():
             raise InputError(
                 f"time {times[bad][0]:g} lies outside the trajectory, which runs from {low:g} "
@@ -172,11 +180,21 @@ class Trajectory:
         reached = times if self.nodes is not None else times + slack
         step = np.clip(np.searchsorted(self.t, reached, side="right") - 1, 0, len(self.t) - 1)
         if self.nodes is None:
+            between = np.abs(self.t[step] - times) > slack
+            if self.solver.get("dynamics") == "flow" and between.any():
+                raise InputError(
+                    f"the state at {times[between][0]:g} is not known: this trajectory came "
+                    "without dense output, which .csv does not hold; save it as .nc, .npz or "
+                    ".json, or ask for its recorded times"
+                )
             out = self.z[step]
         else:
             step = np.minimum(step, len(self.t) - 2)
             x = (times - self.t[step]) / (self.t[step + 1] - self.t[step])
-            out = interpolate(x, self.nodes[step])
+            nodes = self.nodes[step]
+            # What does not move, such as a clamped coordinate, is not to be rounded either.
+            still = (nodes == nodes[:, :1]).all(axis=1)
+            out = np.where(still, nodes[:, 0], interpolate(x, nodes))
         return out[0] if np.ndim(t) == 0 else out
 
     def with_(self, **changes) -> Trajectory:

@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -118,16 +118,20 @@ class Comparison:
         return {"full": self.full.stats["wall_s"], "reduced": self.reduced.stats["wall_s"]}
 
     @cached_property
+    def rows(self) -> list[int]:
+        """Recorded rows nearest to the times `at`, of those that were reached; else the last."""
+        half = 0.5 * float(np.diff(self.t).max(initial=0.0))
+        within = [time for time in self.at if time <= self.t[-1] + half]
+        return [int(np.abs(self.t - time).argmin()) for time in within] or [len(self.t) - 1]
+
+    @cached_property
     def table(self) -> dict[str, list[float]]:
         """Columns by name, at the times `at`.
 
         t; loss of the full model (of that step's minibatch) and of the reduced one; largest error
         over the coordinates; Frobenius norm outside the subspace, and over that inside it.
         """
-        # A run that was cut short has the first few of them only.
-        half = 0.5 * float(np.diff(self.t).max(initial=0.0))
-        within = [time for time in self.at if time <= self.t[-1] + half]
-        rows = [int(np.abs(self.t - time).argmin()) for time in within] or [len(self.t) - 1]
+        rows = self.rows
         return {
             "t": self.t[rows].tolist(),
             "full_loss": self.full.loss[rows].tolist(),
@@ -162,6 +166,9 @@ def rms(error: np.ndarray | None) -> float:
 class Job:
     """One comparison to be made: how the full model is trained, and what it should follow.
 
+    For another full model a subclass says how it is trained, what its studies vary, and which
+    `Comparison` comes of it.
+
     Attributes
     ----------
     system : ReducedSystem
@@ -184,15 +191,23 @@ class Job:
     clamp: Mapping[str, float] = field(default_factory=dict)
     over: str = ""
 
+    studies: ClassVar[Mapping[str, tuple[str, tuple[float, ...]]]] = STUDIES
+    comparison: ClassVar[type[Comparison]] = Comparison
+
+    @property
+    def option(self) -> str:
+        """Name of what the study varies; empty outside studies."""
+        return self.studies[self.over][0] if self.over else ""
+
     @property
     def value(self) -> float | None:
         """What the study varies, here."""
-        return getattr(self.config, STUDIES[self.over][0]) if self.over else None
+        return getattr(self.config, self.option) if self.over else None
 
     @property
     def label(self) -> str:
         """What tells this job from the others, in words."""
-        what = f"{STUDIES[self.over][0].replace('_', ' ')} {self.value:g}, " if self.over else ""
+        what = f"{self.option.replace('_', ' ')} {self.value:g}, " if self.over else ""
         return f"{what}seed {self.config.seed}"
 
     def file(self, path) -> str:
@@ -205,7 +220,11 @@ class Job:
         """Train, integrate, compare; arguments and errors are those of `training.train`."""
         # A first derivation takes a minute; an interruption there must not cost the training.
         compile_system(self.system, self.parameters)
-        return self.compare(train(self.config, progress, checkpoint))
+        return self.compare(self.train(progress, checkpoint))
+
+    def train(self, progress: Progress | None = None, checkpoint=None) -> Trajectory:
+        """The full model's trajectory."""
+        return train(self.config, progress, checkpoint)
 
     def compare(self, full: Trajectory) -> Comparison:
         """Lay the reduced flow over a trajectory of the full model, which may have been cut short.
@@ -234,7 +253,7 @@ class Job:
             except IntegrationError:
                 descent = None  # the full model's own divergence is reported where it happens
         loss = np.array(report_at(self.system, reduced, full.t)["loss"])
-        return Comparison(full, reduced, descent, loss, self.at)
+        return self.comparison(full, reduced, descent, loss, self.at)
 
 
 def plan(
@@ -300,12 +319,55 @@ def plan(
         | {name: system.place(name, value) for name, value in (clamp or {}).items()},
         **training,
     )
+    numbers = {k: float(v) for k, v in values_of.items() if type(v) in (int, float)}
+    planned = schedule(
+        base, numbers, STUDIES, study=study, values=values, seeds=seeds, t_end=t_end, steps=steps,
+        at=at,
+    )  # fmt: skip
+    return [
+        Job(system, values_of, config, times, dict(clamp or {}), study) for config, times in planned
+    ]
+
+
+def schedule(
+    base: Any,
+    numbers: Mapping[str, float],
+    studies: Mapping[str, tuple[str, tuple[float, ...]]],
+    *,
+    study: str = "",
+    values: Sequence[float] | None = None,
+    seeds: int | Sequence[int] = 1,
+    t_end: float | str,
+    steps: int | None = None,
+    at: Sequence[float] | None = None,
+    intervals: int = INTERVALS,
+) -> list[tuple[Any, tuple[float, ...]]]:
+    """The trainings of a study or of several seeds, each with the times that tables report.
+
+    Parameters
+    ----------
+    base : configuration of a full model
+        A frozen dataclass with `seed`, `steps`, `t_end`, `record`, `optimiser`, `learning_rate`,
+        and what the studies vary.
+    numbers : mapping of str to float
+        What an expression for the horizon may use.
+    studies : mapping
+        By name: the option that is varied, and its default values.
+    intervals : int
+        At how many even intervals rows are recorded, besides the times to report.
+    study, values, seeds, t_end, steps, at
+        Those of `plan`.
+
+    Raises
+    ------
+    InputError
+        For anything that is impossible or contradicts itself.
+    """
     step = base.time_step * stretch(base)
     if steps is not None:
         if not isinstance(steps, int | np.integer) or steps < 1:
             raise InputError(f"steps must be a positive integer, not {steps!r}")
         t_end = steps * step
-    numbers = {k: float(v) for k, v in values_of.items() if type(v) in (int, float)}
     horizon = evaluate(t_end, numbers) if isinstance(t_end, str) else float(t_end)
     if not 0 < horizon < np.inf:
         raise InputError(f"the horizon must be a positive time, not {horizon:g}; mend t_end")
@@ -315,28 +377,29 @@ def plan(
 
     option, chosen = "", (None,)
     if study:
-        if study not in STUDIES:
-            raise unknown("study", study, STUDIES)
-        option, chosen = STUDIES[study]
+        if study not in studies:
+            raise unknown("study", study, studies)
+        option, chosen = studies[study]
         chosen = chosen if values is None else tuple(values)
-        if option == "batch":
+        if isinstance(getattr(base, option), int):
             chosen = tuple(int(v) if float(v).is_integer() else v for v in chosen)
         if not chosen:
             raise InputError(f"a study needs values of {option.replace('_', ' ')} to go over")
     elif values is not None:
-        raise InputError("values belong to a study; say which: batch, step or perturbation")
-    jobs = []
+        *others, last = studies
+        raise InputError(f"values belong to a study; say which: {', '.join(others)} or {last}")
+    planned = []
     for value in chosen:
         for seed in _seeds(seeds):
             config = replace(base, seed=seed, **({option: value} if option else {}))
             own = horizon / stretch(config)
             # The last step may fall a little short of the horizon.
             last = round(own / config.time_step) * config.time_step
-            times = (*np.linspace(0.0, own, INTERVALS + 1), *(t / stretch(config) for t in at))
+            times = (*np.linspace(0.0, own, intervals + 1), *(t / stretch(config) for t in at))
             times = tuple(min(float(t), last) for t in times)
             config = replace(config, steps=None, t_end=own, record=times)
-            jobs.append(Job(system, values_of, config, at, dict(clamp or {}), study))
-    return jobs
+            planned.append((config, at))
+    return planned
 
 
 def validate(
@@ -401,7 +464,7 @@ class Study:
 
     @property
     def option(self) -> str:
-        return STUDIES[self.over][0]
+        return self.runs[0][0].option
 
     @property
     def values(self) -> tuple[float, ...]:
@@ -493,6 +556,8 @@ def fit(x: np.ndarray, y: np.ndarray) -> Slope:
 
 def stretch(config: TrainingConfig) -> float:
     """How much faster than step × learning rate the optimiser's long steps go: 1/(1 − μ)."""
+    if config.optimiser == "flow":
+        return 1.0
     method = make_optimiser(config.optimiser, config.learning_rate)
     return 1.0 / (1.0 - getattr(method, "momentum", 0.0))
 

@@ -147,7 +147,7 @@ def test_fit_finds_the_power_and_its_error():
 
 
 def test_study_figures(tmp_path):
-    from reduced_dynamics.plotting import save_figure
+    from reduced_dynamics.figure_style import save_figure
     from reduced_dynamics.study_figures import study_figure
 
     for name, values in (("batch", [16, 32]), ("step", [1, 2]), ("perturbation", [0, 0.1])):

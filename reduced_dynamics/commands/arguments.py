@@ -12,7 +12,7 @@ from reduced_dynamics.errors import InputError, unknown
 from reduced_dynamics.integration import ATOL, DYNAMICS, METHODS, RTOL, THRESHOLD
 
 #: Options of `integrate` by their name on the command line.
-_PLAIN = ("t-end", "method", "rtol", "atol", "threshold", "dynamics", "step", "at")
+_PLAIN = ("t-end", "method", "rtol", "atol", "threshold", "dynamics", "step", "max-step", "at")
 _TABLES = ("set", "clamp", "start")
 _FILES = ("out", "plot", "json", "system")
 #: Those that are words, not numbers.
@@ -31,7 +31,11 @@ def add_options(command) -> None:
         "or 'auto' (default): until the head has formed and the loss has settled",
     )
     add("--at", metavar="T1,T2,...", help="report the state at these times")
-    add("--method", metavar="|".join(METHODS), help="scipy's stiff integrators (LSODA)")
+    add(
+        "--method",
+        metavar="|".join(METHODS),
+        help="scipy's stiff integrators (LSODA), or Rodas5P, compiled with the system",
+    )
     add("--rtol", metavar="X", help=f"relative tolerance of the trajectory ({RTOL:g})")
     add("--atol", metavar="X", help=f"absolute tolerance of the trajectory ({ATOL:g})")
     add(
@@ -59,6 +63,7 @@ def add_options(command) -> None:
         help="gradient flow (default), or gradient descent with --step",
     )
     add("--step", metavar="X", help="step of gradient descent, in reduced training time")
+    add("--max-step", metavar="X", help="longest step of the integrator (as long as it likes)")
 
 
 def gather(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -85,7 +90,7 @@ def gather(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any],
         key = name.replace("-", "_")
         if name == "at":
             integration[key] = times(value)
-        elif name in ("rtol", "atol", "threshold", "step"):
+        elif name in ("rtol", "atol", "threshold", "step", "max-step"):
             integration[key] = number(name, value)
         elif name == "t-end":
             integration[key] = value if isinstance(value, str) else number(name, value)

@@ -30,6 +30,8 @@ def add_parser(commands):
 
 def execute(options) -> int:
     system = get(options.system)
+    if options.self_attention and "self_attention" not in {p.name for p in system.parameters}:
+        raise InputError(f"--self-attention has no meaning for {system.name}; drop it")
     if options.latex:
         check_target(options.latex, [".tex"])
         from derivations.latex import document

@@ -65,7 +65,7 @@ def execute(options) -> int:
     if files["json"]:
         print(json.dumps(as_json(trajectory, at), indent=1, allow_nan=False))
     else:
-        print("\n".join(as_text(trajectory, at)))
+        print("\n".join([*as_text(trajectory, at), *system.remarks(trajectory)]))
     return 0
 
 
@@ -93,7 +93,8 @@ def keep(trajectory: Trajectory, files: dict[str, Any], quiet: bool = False) -> 
         from reduced_dynamics.figure_style import save_figure
         from reduced_dynamics.plotting import trajectory_figure
 
-        save_figure(trajectory_figure(trajectory), files["plot"])
+        draw = get(trajectory.system).figure or trajectory_figure
+        save_figure(draw(trajectory), files["plot"])
         print(f"drew {files['plot']}", file=stream)
 
 
@@ -153,12 +154,15 @@ def as_text(trajectory: Trajectory, at: dict[str, list[float]] | None) -> list[s
     lines += ["", "checks"]
     for name, drift in trajectory.invariants.items():
         lines.append(f"  drift of {name:20} {drift:.2e}")
-    lines.append(f"  largest rise of the loss {'':4} {trajectory.loss_rise:.2e}")
+    rise = f"  largest rise of the loss {'':4} {trajectory.loss_rise:.2e}"
+    if trajectory.loss_rise > 1e-3 * abs(trajectory.loss[0]):
+        rise += ": no flow does that; the step is too long, or the loss has a pole"
+    lines.append(rise)
     stats = trajectory.stats
     if "bank_error_loss" in stats:
         lines.append(
             f"  sampling error of the loss at the end {stats['bank_error_loss']:.2e}, from a bank "
-            f"of {trajectory.parameters['bank']} draws"
+            f"of {trajectory.parameters.get('bank') or trajectory.parameters['kernels']} draws"
         )
     lines.append(
         f"  {stats['steps']} steps, {stats['rhs']} right-hand sides, {stats.get('jac', 0)} "

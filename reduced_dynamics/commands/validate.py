@@ -28,6 +28,7 @@ by t = step x learning rate / D.
   simulate.py validate musat3                      the other 16 coordinates are held at 0
   simulate.py validate musat19 --study batch --plot batch.pdf
   simulate.py validate standard --seeds 5          order of emergence in a standard transformer
+  simulate.py validate ih --study heads --seeds 5  which heads and widths learn the 4-gram head
 
 Ctrl-C keeps what was done; with --checkpoint the same command takes it up again. Of several
 runs every file has a name of its own, such as full-seed3.npz.
@@ -68,7 +69,7 @@ def add_parser(commands):
     add("--perturbation", metavar="X", help="the same, its part off the subspace only (0)")
     add("--clamp", action="append", default=[], metavar="NAME=X", help="held in both (repeatable)")
     add("--seeds", metavar="COUNT|S1,S2,...", help="how many seeds, from 0 on; or which")
-    add("--study", metavar="|".join(STUDIES), help="repeat over batch sizes, learning rates, ...")
+    add("--study", metavar="|".join(STUDIES), help="repeat over batch sizes, ...; ih: heads, ...")
     add("--values", metavar="V1,V2,...", help="the values that the study goes over")
     add("--checkpoint", metavar="FILE.npz", help="keep training here, and resume it from here")
     add("--out", metavar="FILE", help="save the full trajectory: .nc, .npz, .csv or .json")
@@ -81,6 +82,27 @@ def execute(options) -> int:
     if options.system in FAMILIES:
         return import_module(FAMILIES[options.system]).execute(options)
     jobs = validate.plan(get(options.system), pairs("set", options.set), **_plan_options(options))
+    done, whole, stopped = run_jobs(jobs, options)
+    if done:
+        study = Study(options.study, tuple(whole)) if options.study and whole else None
+        if options.plot:
+            draw(done, study, options.plot, options.json)
+        if options.json:
+            print(json.dumps(as_json(jobs, done, study, stopped), indent=1, allow_nan=False))
+        else:
+            print("\n".join(as_text(done, study)))
+    return conclude(stopped)
+
+
+def run_jobs(jobs, options):
+    """Make the comparisons one by one, keeping what `options` ask to keep of each.
+
+    Returns
+    -------
+    tuple
+        The (job, comparison) pairs, one that was cut short among them; those of whole runs; and
+        what stopped the rest, a `TrainingInterrupted` or `DivergedError`, or None.
+    """
     alone = len(jobs) == 1
     check_targets(options, [job.file for job in jobs], alone)
     reporter, done, stopped = Reporter(), [], None
@@ -102,19 +124,15 @@ def execute(options) -> int:
             store(full if comparison is None else comparison.full, own(options.out), options.json)
         if stopped is not None:
             break
-    if done:
-        # A study's fits are of whole runs only.
-        whole = done[:-1] if stopped is not None and comparison is not None else done
-        study = Study(options.study, tuple(whole)) if options.study and whole else None
-        if options.plot:
-            _plot(done, study, options.plot, options.json)
-        if options.json:
-            print(json.dumps(as_json(jobs, done, study, stopped), indent=1, allow_nan=False))
-        else:
-            print("\n".join(as_text(done, study)))
+    cut_short = stopped is not None and comparison is not None
+    return done, done[:-1] if cut_short else done, stopped
+
+
+def conclude(stopped) -> int:
+    """The exit code, of an interruption as well; any other error is raised."""
     if isinstance(stopped, TrainingInterrupted):
         print(f"simulate.py: {stopped}", file=sys.stderr)
-        return 130
+        return stopped.exit_code
     if stopped is not None:
         raise stopped
     return 0
@@ -192,7 +210,7 @@ def store(trajectory, path, quiet: bool) -> None:
     print(f"saved {path}", file=sys.stderr if quiet else sys.stdout)
 
 
-def _plot(done, study, path, quiet: bool) -> None:
+def draw(done, study, path, quiet: bool) -> None:
     from reduced_dynamics.figure_style import save_figure
     from reduced_dynamics.plotting import overlay_figure
 
@@ -218,7 +236,7 @@ def as_text(done: list[tuple[Job, Comparison]], study: Study | None) -> list[str
     held = len(config.clamp)
     fixed = {"batch": config.batch, "learning rate": config.learning_rate}
     fixed |= {"init scale": config.init_scale, "perturbation": config.perturbation}
-    varied = STUDIES[study.over][0].replace("_", " ") if study else ""
+    varied = study.option.replace("_", " ") if study else ""
     shown = ", ".join(
         f"{k} {v:g}" for k, v in fixed.items() if k != varied and (v or k == "learning rate")
     )
@@ -232,13 +250,14 @@ def as_text(done: list[tuple[Job, Comparison]], study: Study | None) -> list[str
         lines.append(f"  {held} coordinates of the full model are held")
     lines.append("")
     if study is not None:
-        return lines + _study_text(study)
+        return lines + study_text(study, COLUMNS[study.over], NOTES[study.over])
     comparisons = [comparison for _, comparison in done]
-    lines += [*_coordinates_text(comparisons), "", *_times_text(comparisons), ""]
-    return [*lines, *_runs_text(done), "", *_verdict(done)]
+    lines += [*coordinates_text(comparisons), "", *_times_text(comparisons), ""]
+    return [*lines, *runs_text(done), "", *_verdict(done)]
 
 
-def _coordinates_text(found: list[Comparison]) -> list[str]:
+def coordinates_text(found: list[Comparison]) -> list[str]:
+    """States of both models, and the largest and final error of every coordinate."""
     worst = np.abs([c.error for c in found]).max(axis=0) if _alike(found) else None
     lines = [f"  {'coordinate':10} {'reduced':>12} {'full':>12} {'max error':>11} {'at t':>9} "
              f"{'final error':>12}"]  # fmt: skip
@@ -282,7 +301,8 @@ def _times_text(found: list[Comparison]) -> list[str]:
     return lines
 
 
-def _runs_text(done) -> list[str]:
+def runs_text(done) -> list[str]:
+    """Largest error and seconds of every run."""
     lines = [f"  {'seed':>4} {'max error':>11} {'where':>16} {'final error':>12} {'stepping':>10} "
              f"{'sampling':>10} {'full':>8} {'reduced':>8}"]  # fmt: skip
     for job, found in done:
@@ -316,8 +336,9 @@ def _verdict(done) -> list[str]:
     ]
 
 
-#: What each study tabulates: column, heading, and whether a power law is fitted to it.
-COLUMNS = {
+Columns = tuple[tuple[str, str], ...]
+#: What each study tabulates: quantity of `Study.points`, and heading.
+COLUMNS: dict[str, Columns] = {
     "batch": (
         ("error", "error"),
         ("sampling", "sampling"),
@@ -351,8 +372,9 @@ out: norm outside the subspace, at the start, its largest, at the end. shift: di
 }
 
 
-def _study_text(study: Study) -> list[str]:
-    columns, points = COLUMNS[study.over], study.points
+def study_text(study: Study, columns: Columns, note: str) -> list[str]:
+    """A study's table and the power laws of its columns."""
+    points = study.points
     width = max(13, len(study.option) + 2)
     head = study.option.replace("_", " ")
     lines = [f"  {head:>{width}} {'seeds':>6} " + " ".join(f"{h:>11}" for _, h in columns)]
@@ -361,7 +383,7 @@ def _study_text(study: Study) -> list[str]:
         cells = (points[name][here].mean() for name, _ in columns)
         shown = " ".join(f"{'-' if math.isnan(x) else f'{x:.3e}':>11}" for x in cells)
         lines.append(f"  {value:{width}g} {here.sum():6d} {shown}")
-    lines += [f"  {NOTES[study.over]}", ""]
+    lines += [f"  {note}", ""]
     for name, heading in columns:
         slope = study.slope(name)
         if slope is not None:
@@ -389,28 +411,33 @@ def as_json(jobs, done, study, stopped) -> dict[str, Any]:
         "complete": stopped is None,
         "message": str(stopped) if stopped is not None else "",
         "planned_runs": len(jobs),
-        "runs": [_run_json(*one) for one in done],
+        "runs": [run_json(*one) for one in done],
     }
     if study is not None:
         del result["training"][study.option]
-        result["study"] = {
-            "over": study.option,
-            "points": {name: values.tolist() for name, values in study.points.items()},
-            "slopes": {
-                name: None
-                if (slope := study.slope(name)) is None
-                else {"exponent": slope.exponent, "standard_error": slope.standard_error}
-                for name, _ in COLUMNS[study.over]
-            },
-        }
+        result["study"] = study_json(study, COLUMNS[study.over])
     return finite(result | {"versions": versions()})
 
 
-def _run_json(job: Job, found: Comparison) -> dict[str, Any]:
+def study_json(study: Study, columns: Columns) -> dict[str, Any]:
+    """A study's points and power laws."""
+    slopes = {name: study.slope(name) for name, _ in columns}
+    return {
+        "over": study.option,
+        "points": {name: values.tolist() for name, values in study.points.items()},
+        "slopes": {
+            name: slope and {"exponent": slope.exponent, "standard_error": slope.standard_error}
+            for name, slope in slopes.items()
+        },
+    }
+
+
+def run_json(job: Job, found: Comparison) -> dict[str, Any]:
+    """One run's errors, states and table."""
     largest, name, t = found.worst
     result = {"seed": job.config.seed}
     if job.over:
-        result[STUDIES[job.over][0]] = job.value
+        result[job.option] = job.value
     return result | {
         "t_end": float(found.t[-1]),
         "steps": found.full.stats["steps"],

@@ -2,9 +2,11 @@
 
 from reduced_dynamics.errors import unknown
 from reduced_dynamics.system import ReducedSystem
+from reduced_dynamics.systems.markov import CHEN
+from reduced_dynamics.systems.mixed_target import WANG
 from reduced_dynamics.systems.musat import MUSAT3, MUSAT19
 
-SYSTEMS: dict[str, ReducedSystem] = {s.name: s for s in (MUSAT19, MUSAT3)}
+SYSTEMS: dict[str, ReducedSystem] = {s.name: s for s in (MUSAT19, MUSAT3, WANG, CHEN)}
 
 
 def get(name: str) -> ReducedSystem:

@@ -1,0 +1,83 @@
+"""``validate chen --study criterion|stages|step``: studies of the reduced system alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from reduced_dynamics import markov_studies
+from reduced_dynamics.commands.arguments import number, pairs, times
+from reduced_dynamics.commands.progress import Reporter
+from reduced_dynamics.commands.validate import finite
+from reduced_dynamics.errors import InputError
+from reduced_dynamics.recorder import versions
+
+#: Study: what makes its rows, and the argument that --values sets.
+STUDIES = {
+    "criterion": (markov_studies.criterion_study, "priors"),
+    "stages": (markov_studies.stage_study, None),
+    "step": (markov_studies.step_study, "steps"),
+}
+#: Options of trainings on finite data.
+STRANGERS = ("steps", "at", "learning_rate", "seeds", "checkpoint", "out", "plot")
+INTERRUPTED = 130
+
+
+def execute(options) -> int:
+    """Print the rows of a study, those that were done if it is interrupted."""
+    for name in STRANGERS:
+        if getattr(options, name) is not None:
+            raise InputError(
+                f"--{name.replace('_', '-')} belongs to trainings on finite data; the study "
+                f"{options.study} takes --set, --t-end, --values and --json"
+            )
+    study, varied = STUDIES[options.study]
+    keywords: dict[str, Any] = {}
+    if options.t_end is not None:
+        keywords["t_end"] = number("t-end", options.t_end)
+    if options.values is not None:
+        if varied is None:
+            raise InputError(f"the study {options.study} goes over nothing that --values could set")
+        keywords[varied] = times(options.values)
+    parameters = pairs("set", options.set)
+    rows, code, reporter = [], 0, Reporter()
+    try:
+        for row in study(parameters, progress=reporter, **keywords):
+            rows.append(row)
+            reporter.close()
+            if not options.json:
+                print(_line(row, heading=len(rows) == 1), flush=True)
+    except KeyboardInterrupt:
+        reporter.close()
+        print(f"simulate.py: interrupted after {len(rows)} rows", file=sys.stderr)
+        code = INTERRUPTED
+    if options.json:
+        found = {
+            "system": "chen",
+            "parameters": parameters,
+            "study": {"over": options.study, "rows": rows},
+            "complete": code == 0,
+            "versions": versions(),
+        }
+        print(json.dumps(finite(found), indent=1, allow_nan=False))
+    elif options.study == "criterion" and rows:
+        for name, said in (("right", "with the actual W"), ("saturated_right", "saturated")):
+            right = sum(bool(row[name]) for row in rows)
+            print(f"the criterion {said} predicted {right} of {len(rows)} winners")
+    return code
+
+
+def _line(row: dict[str, Any], heading: bool) -> str:
+    """A row for people, below the names of its columns if it is the first."""
+    widths = {name: max(10, len(name) + 1) for name in row}
+    line = " ".join(f"{_shown(value):>{widths[name]}}" for name, value in row.items())
+    if heading:
+        line = " ".join(f"{name:>{width}}" for name, width in widths.items()) + "\n" + line
+    return line
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,435 @@
+"""Many trajectories of one system at once: compiled, threaded, failures recorded.
+
+Every point (parameter values and a start) is integrated by Rodas5P without any Python in between;
+closed-form systems go several at a time through vector registers (`rosenbrock.lanes`). Results do
+not depend on the number of threads, nor on which points are neighbours.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from reduced_dynamics.compiled import CompiledSystem, compile_system
+from reduced_dynamics.errors import InputError, unknown
+from reduced_dynamics.expressions import evaluate
+from reduced_dynamics.problem import ATOL, LONGEST, RTOL, SHORTEST, THRESHOLD, Options
+from reduced_dynamics.recorder import versions
+from reduced_dynamics.rosenbrock import single
+from reduced_dynamics.rosenbrock.build import Integrator, integrator
+from reduced_dynamics.rosenbrock.kernel import DONE, JAC, NOT_FINITE, REJECTED, RHS, STEPS
+from reduced_dynamics.system import ReducedSystem, numeric
+from reduced_dynamics.systems import get
+
+#: Points handed to a thread at a time, at most; with lanes, where a queue keeps all lanes busy.
+CHUNK, LANE_CHUNK = 64, 4096
+STATISTICS = {"steps": STEPS, "rejected": REJECTED, "rhs": RHS, "jac": JAC}
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """What many trajectories ended in, point by point.
+
+    Attributes
+    ----------
+    system : str
+    coordinates, event_names : tuple of str
+    parameters : tuple of dict
+        All parameters of every point; what was given, where they were refused.
+    events : ndarray, shape (points, events)
+        Time of the first crossing of every event; nan where it never happened.
+    t : ndarray, shape (points,)
+        Time reached: the horizon, or where the integration failed.
+    final : ndarray, shape (points, d)
+        The state at `t`; nan for refused points.
+    loss : ndarray, shape (points,)
+    observables : mapping of str to ndarray of shape (points,)
+        At `t`, as is the loss.
+    at : ndarray, shape (m,)
+    states : ndarray, shape (points, m, d)
+        States at the times `at`; nan where they were not reached.
+    stats : mapping of str to ndarray of int, shape (points,)
+        Steps, rejected steps, right-hand sides and Jacobians.
+    reasons : tuple of str
+        Why a point is not complete; empty for those that are.
+    solver, versions : mapping
+        How it was made.
+    """
+
+    system: str
+    coordinates: tuple[str, ...]
+    event_names: tuple[str, ...]
+    parameters: tuple[dict[str, Any], ...]
+    events: np.ndarray
+    t: np.ndarray
+    final: np.ndarray
+    loss: np.ndarray
+    observables: Mapping[str, np.ndarray]
+    at: np.ndarray
+    states: np.ndarray
+    stats: Mapping[str, np.ndarray]
+    reasons: tuple[str, ...]
+    solver: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    @property
+    def done(self) -> np.ndarray:
+        """Which points are complete, shape (points,)."""
+        return np.array([not reason for reason in self.reasons], dtype=bool)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """An event's times, a coordinate, an observable or ``"loss"`` at the end, (points,).
+
+        Raises
+        ------
+        InputError
+            For an unknown name, with the nearest known one.
+        """
+        if name in self.event_names:
+            return self.events[:, self.event_names.index(name)]
+        if name in self.coordinates:
+            return self.final[:, self.coordinates.index(name)]
+        if name in self.observables:
+            return self.observables[name]
+        if name == "loss":
+            return self.loss
+        known = (*self.event_names, *self.coordinates, *self.observables, "loss")
+        raise unknown("result", name, known)
+
+
+class _Group:
+    """Points that one compiled system serves."""
+
+    def __init__(self, system: ReducedSystem, values: dict[str, Any], compiled: CompiledSystem):
+        self.system, self.values, self.compiled = system, values, compiled
+        self.points: list[int] = []
+        self.packed: list[np.ndarray] = []
+        self.starts: list[list[float]] = []
+        self.ends: list[float] = []
+
+    def add(self, point: int, packed: np.ndarray, start: list[float], end: float) -> None:
+        self.points.append(point)
+        self.packed.append(packed)
+        self.starts.append(start)
+        self.ends.append(end)
+
+
+def integrate_many(
+    system: ReducedSystem | str,
+    parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    *,
+    t_end: float | str | Sequence[float],
+    starts: Mapping[str, Any] | None = None,
+    rtol: float = RTOL,
+    atol: float = ATOL,
+    threshold: float = THRESHOLD,
+    clamp: Mapping[str, float] | None = None,
+    at: Sequence[float] = (),
+    threads: int | None = None,
+    lanes: bool | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Ensemble:
+    """Integrate many trajectories of a reduced system with Rodas5P.
+
+    Parameters
+    ----------
+    system : ReducedSystem or str
+    parameters : mapping of str to value or array, or sequence of mappings
+        Arrays of equal length, one entry a point (single values hold for all points); or one
+        mapping a point.
+    t_end : float, str, or sequence of float
+        Horizon of all points, an expression over their parameters such as ``"20*N**2"``, or one
+        number a point.
+    starts : mapping of str to float or array, optional
+        Coordinates that start elsewhere than the system says.
+    rtol, atol : float
+        Tolerances of the trajectory, as for `integrate`.
+    threshold : float
+        Level at which a coordinate counts as emerged.
+    clamp : mapping of str to float, optional
+        Coordinates held fixed at these values.
+    at : sequence of float
+        Times whose states are kept.
+    threads : int, optional
+        As many trajectories, or groups of lanes, at a time; all processors by default.
+    lanes : bool, optional
+        Whether to share vector registers between trajectories: where possible (default), always
+        (an error where it is not possible), or never.
+    progress : callable, optional
+        Called with the number of points done and of all points.
+
+    Returns
+    -------
+    Ensemble
+        A point that fails, or whose parameters are out of range, is recorded with its reason.
+
+    Raises
+    ------
+    InputError
+        For unknown names, arrays of unequal length, and options out of range.
+    """
+    system = get(system) if isinstance(system, str) else system
+    clamp, starts, at = dict(clamp or {}), dict(starts or {}), np.array(at, dtype=float)
+    Options(rtol=rtol, atol=atol, threshold=threshold, at=at.tolist())
+    if threads is not None and threads < 1:
+        raise InputError(f"threads = {threads} must be at least 1")
+    if np.any(np.diff(at) < 0):
+        raise InputError("the times of `at` must not fall; sort them")
+    given = _points(system, parameters)
+    count = len(given)
+    ends = t_end if isinstance(t_end, str) else _column("t_end", t_end, count)
+    begin = {name: _column(name, value, count) for name, value in starts.items()}
+    known = {parameter.name for parameter in system.parameters}
+    for name in set().union(*given) if given else ():
+        if name not in known:
+            raise unknown(f"parameter of {system.name}", name, known)
+    groups: dict[Any, _Group] = {}
+    reasons, everything = [""] * count, list(given)
+    for k, point in enumerate(given):
+        try:
+            values = system.values(point)
+            everything[k] = values
+            own = system.adapted(values)
+            start = _start(own, values, clamp, {name: v[k] for name, v in begin.items()})
+            end = evaluate(ends, numeric(values)) if isinstance(ends, str) else float(ends[k])
+            if not SHORTEST <= end <= LONGEST:
+                raise InputError(f"the horizon must be a positive time, not {end:g}")
+            packed = np.array(own.pack(values), dtype=float)
+        except InputError as error:
+            reasons[k] = str(error)
+            continue
+        form = None if own is system else (own.key, own.names, own.events)
+        key = (form, *(values[name] for name in own.structure))
+        if key not in groups:
+            groups[key] = _Group(own, values, compile_system(own, values))
+        groups[key].add(k, packed, start, end)
+    kinds = {(g.system.names, tuple(e.name for e in g.system.events)) for g in groups.values()}
+    if len(kinds) > 1:
+        raise InputError(
+            f"these points of {system.name} have different coordinates or events; integrate those "
+            "that agree together"
+        )
+    names, events = kinds.pop() if kinds else (system.names, tuple(e.name for e in system.events))
+    result = _Results(count, names, events, at, everything, reasons)
+    done = 0
+    for group in groups.values():
+        arrays = _Arrays(group, clamp, threshold, rtol, atol, at)
+        for finished in arrays.run(threads or _processors(), lanes):
+            done += finished
+            if progress is not None:
+                progress(done, count)
+        result.take(group, arrays)
+    solver = {"method": "Rodas5P", "rtol": rtol, "atol": atol, "threshold": threshold}
+    solver |= {"t_end": t_end if isinstance(t_end, str | float | int) else "given by point"}
+    solver |= {f"clamp.{name}": float(value) for name, value in clamp.items()}
+    return result.ensemble(system.name, solver)
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _points(system: ReducedSystem, parameters) -> list[dict[str, Any]]:
+    """One mapping a point."""
+    if not isinstance(parameters, Mapping):
+        return [dict(point) for point in parameters]
+    columns = {name: _listed(value) for name, value in parameters.items()}
+    lengths = {name: len(c) for name, c in columns.items() if c is not None}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name}: {n}" for name, n in lengths.items())
+        raise InputError(f"parameters of one ensemble need equally many values; they have {told}")
+    count = next(iter(lengths.values()), 1)
+    return [
+        {name: parameters[name] if c is None else c[k] for name, c in columns.items()}
+        for k in range(count)
+    ]
+
+
+def _listed(value) -> list | None:
+    """The entries of an array; None for a single value."""
+    if isinstance(value, str) or not isinstance(value, Iterable) or np.ndim(value) == 0:
+        return None
+    return value.tolist() if isinstance(value, np.ndarray) else list(value)
+
+
+def _column(name: str, value, count: int) -> np.ndarray:
+    try:
+        column = np.array(value, dtype=float)
+        return np.broadcast_to(column, (count,))
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be one number, or one for each of {count} points") from None
+
+
+def _start(system: ReducedSystem, values, clamp, start) -> list[float]:
+    both = sorted(clamp.keys() & start.keys())
+    if both:
+        raise InputError(f"{both[0]} is both clamped and started; give one of the two")
+    placed = {name: system.place(name, value) for name, value in (clamp | start).items()}
+    origin = dict(zip(system.names, system.origin(values), strict=True)) | placed
+    if system.outside is not None and (reason := system.outside(values, origin)):
+        raise InputError(reason)
+    return list(origin.values())
+
+
+class _Arrays:
+    """The arguments and results of the compiled integrator for one group of points."""
+
+    def __init__(self, group: _Group, clamp, threshold, rtol, atol, at):
+        self.group = group
+        system, compiled = group.system, group.compiled
+        count, size, values = len(group.points), len(system.names), 1 + len(compiled.observables)
+        columns = {"loss": size} | {k: size + 1 + c for c, k in enumerate(compiled.observables)}
+        columns |= {name: k for k, name in enumerate(system.names) if name not in columns}
+        events = system.events
+        self.par = np.concatenate([*group.packed, np.empty(0)])
+        self.offsets = np.cumsum([0, *map(len, group.packed)], dtype=np.int64)
+        self.starts = np.array(group.starts, dtype=float).reshape(count, size)
+        self.held = np.array([name in clamp for name in system.names])
+        self.watch = np.array([columns[e.watch] for e in events], dtype=np.int64)
+        self.levels = np.array([threshold if e.level is None else e.level for e in events], float)
+        self.of_start = np.array([e.of_start for e in events], dtype=bool)
+        self.directions = np.array([e.direction for e in events], dtype=np.int64)
+        self.from_start = np.array([e.from_start for e in events], dtype=bool)
+        self.ends = np.array(group.ends, dtype=float)
+        self.rtol, self.atol, self.at = rtol * single.LOCAL, atol * single.LOCAL, at
+        self.event_t = np.full((count, len(events)), np.nan)
+        self.final = np.full((count, size), np.nan)
+        self.values = np.full((count, values), np.nan)
+        self.counts = np.zeros((count, 7), np.int64)
+        self.status = np.full(count, NOT_FINITE, np.int64)
+        self.reached = np.zeros(count)
+        self.states = np.full((count, len(at), size), np.nan)
+
+    def run(self, threads: int, lanes: bool | None):
+        """Integrate all points; yields how many more are done."""
+        group = self.group
+        compiled = integrator(group.system, group.values, group.compiled)
+        together = np.empty(0, np.int64)
+        if lanes is not False:
+            together = self._together(compiled)
+        if lanes and len(together) < len(self.ends):
+            raise InputError(
+                f"not all of these points of {group.system.name} can share vector registers: that "
+                "needs a closed form in few coordinates, none of them held, and no times `at`"
+            )
+        tasks = []
+        if len(together):
+            march_lanes = compiled.march_lanes
+            size = max(LANE_CHUNK // 32, min(LANE_CHUNK, -(-len(together) // (4 * threads))))
+            for k in range(0, len(together), size):
+                part = together[k : k + size]
+                tasks.append((len(part), partial(self._march_lanes, march_lanes, part)))
+        others = np.setdiff1d(np.arange(len(self.ends)), together)
+        if len(others):
+            march = compiled.march_points
+            size = max(1, min(CHUNK, len(others) // (4 * threads)))
+            for k in range(0, len(others), size):
+                part = others[k : k + size]
+                tasks.append((len(part), partial(self._march, march, part)))
+        yield from _spread(tasks, threads)
+
+    def _together(self, compiled: Integrator) -> np.ndarray:
+        """The points that can share vector registers."""
+        if compiled.lane_applies is None or self.held.any() or len(self.at):
+            return np.empty(0, np.int64)
+        return np.flatnonzero([compiled.lane_applies(packed) for packed in self.group.packed])
+
+    def _march(self, march, points: np.ndarray) -> None:
+        march(
+            points, self.starts, self.par, self.offsets, self.held, self.watch, self.levels,
+            self.of_start, self.directions, self.from_start, self.ends, self.rtol, self.atol,
+            single.MAX_STEPS, self.at, self.event_t, self.final, self.values, self.counts,
+            self.status, self.reached, self.states,
+        )  # fmt: skip
+
+    def _march_lanes(self, march, points: np.ndarray) -> None:
+        march(
+            points, self.starts, self.par, self.offsets, self.watch, self.levels, self.of_start,
+            self.directions, self.from_start, self.ends, self.rtol, self.atol, single.MAX_STEPS,
+            self.event_t, self.final, self.values, self.counts, self.status, self.reached,
+        )  # fmt: skip
+
+
+def _spread(tasks: list[tuple[int, Callable[[], None]]], threads: int):
+    """Run tasks on threads; yields the size of each as it ends. An interruption drops the rest."""
+    if threads == 1 or len(tasks) == 1:
+        for size, task in tasks:
+            task()
+            yield size
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        running = {pool.submit(task): size for size, task in tasks}
+        try:
+            for future in as_completed(running):
+                future.result()
+                yield running[future]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+class _Results:
+    """The arrays of an `Ensemble`, filled group by group."""
+
+    def __init__(self, count, names, events, at, parameters, reasons):
+        self.names, self.event_names, self.at = names, events, at
+        self.parameters, self.reasons = parameters, reasons
+        self.events = np.full((count, len(events)), np.nan)
+        self.t = np.zeros(count)
+        self.final = np.full((count, len(names)), np.nan)
+        self.loss = np.full(count, np.nan)
+        self.observables: dict[str, np.ndarray] = {}
+        self.states = np.full((count, len(at), len(names)), np.nan)
+        self.stats = {name: np.zeros(count, np.int64) for name in STATISTICS}
+
+    def take(self, group: _Group, arrays: _Arrays) -> None:
+        points = np.array(group.points)
+        self.events[points], self.t[points] = arrays.event_t, arrays.reached
+        self.final[points], self.loss[points] = arrays.final, arrays.values[:, 0]
+        self.states[points] = arrays.states
+        for k, name in enumerate(group.compiled.observables):
+            column = self.observables.setdefault(name, np.full(len(self.t), np.nan))
+            column[points] = arrays.values[:, 1 + k]
+        for name, column in STATISTICS.items():
+            self.stats[name][points] = arrays.counts[:, column]
+        for k in np.flatnonzero(arrays.status != DONE):
+            status, t = int(arrays.status[k]), arrays.reached[k]
+            reason = single.REASONS[status]
+            if t == 0.0 and status == NOT_FINITE:
+                reason = "the loss or its gradient is not finite at the start"
+            self.reasons[points[k]] = f"failed at t = {t:g}: {reason}"
+        if group.system.outside is not None:
+            for k, point in enumerate(points):
+                state = dict(zip(self.names, arrays.final[k], strict=True))
+                if reason := group.system.outside(self.parameters[point], state):
+                    self.reasons[point] = self.reasons[point] or reason
+
+    def ensemble(self, system: str, solver: dict[str, Any]) -> Ensemble:
+        return Ensemble(
+            system=system,
+            coordinates=tuple(self.names),
+            event_names=self.event_names,
+            parameters=tuple(self.parameters),
+            events=self.events,
+            t=self.t,
+            final=self.final,
+            loss=self.loss,
+            observables=self.observables,
+            at=self.at,
+            states=self.states,
+            stats=self.stats,
+            reasons=tuple(self.reasons),
+            solver=solver,
+            versions=versions(),
+        )

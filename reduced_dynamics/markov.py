@@ -1,0 +1,147 @@
+"""`chen`: which subset of heads will win, from the data alone; and training in stages.
+
+For small a the selector's gradient is a·J_s (`derivations.markov_limits`), so the subset with the
+largest J grows fastest. With heads that copy one lag each, the log loss and eps → 0, J is the
+modified χ² mutual information between a subset's states and the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reduced_dynamics import markov_bank
+from reduced_dynamics.compiled import compile_system
+from reduced_dynamics.systems import get
+from reduced_dynamics.systems.markov import label, subsets
+
+#: log c² of subsets that are absent.
+_ABSENT = -700.0
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """How fast every subset grows at the start of training.
+
+    Attributes
+    ----------
+    subsets : tuple of str
+        As in names: ``"empty"``, ``"1"``, ``"12"``.
+    actual : ndarray
+        J_s = -∂²loss/∂a∂p_s at a = 0, with the copier's weights and the loss of the run.
+    saturated : ndarray
+        The modified χ² mutual information: heads that copy one lag each, log loss, eps → 0.
+    """
+
+    subsets: tuple[str, ...]
+    actual: np.ndarray
+    saturated: np.ndarray
+
+    @property
+    def winner(self) -> str:
+        """The subset that should win."""
+        return self.subsets[int(np.argmax(self.actual))]
+
+    @property
+    def gap(self) -> float:
+        """By how much the winner's J exceeds the next, as a part of it."""
+        second, first = np.sort(self.actual)[-2:] if len(self.actual) > 1 else (0.0, self.actual[0])
+        return float((first - second) / abs(first)) if first else 0.0
+
+
+def information(kernels: np.ndarray, subset: tuple[int, ...]) -> float:
+    """The modified χ² mutual information of the lags in `subset`, mean over kernels.
+
+    Σ_z μ(z)² [Σ_k μ(k|z)²/μ(k) - 1] with z the states at these lags under the stationary law;
+    derived in derivations/markov_limits.py.
+
+    Parameters
+    ----------
+    kernels : ndarray, shape (count, S, …, S)
+        One axis a parent, lag 1 first; then the next state.
+    """
+    parents = kernels.ndim - 2
+    lags = max([parents, *subset])
+    law = markov_bank.window_law(kernels, markov_bank.stationary(kernels), lags)
+    joint = law[..., None] * kernels.reshape(
+        *kernels.shape[:-1], *[1] * (lags - parents), kernels.shape[-1]
+    )
+    others = tuple(k for k in range(1, lags + 1) if k not in subset)
+    joint = joint.sum(axis=others).reshape(len(kernels), -1, kernels.shape[-1])
+    of_next, of_states = joint.sum(axis=1), joint.sum(axis=2)
+    found = (joint**2 / of_next[:, None]).sum(axis=(1, 2)) - (of_states**2).sum(axis=1)
+    return float(found.mean())
+
+
+def criterion(parameters: Mapping[str, Any] | None = None) -> Criterion:
+    """The information criterion of every subset, at the start of a run with these parameters.
+
+    Raises
+    ------
+    InputError
+        For unknown names and values out of range.
+    """
+    system = get("chen")
+    values = system.values(parameters or {})
+    system = system.adapted(values)
+    compiled, par = compile_system(system, values), np.array(system.pack(values))
+    found = subsets(values["H"], values["degree"])
+    z = np.array(system.origin(values))
+    z[-1] = 0.0
+    out = np.empty(1 + len(compiled.observables) + len(z))
+    actual = []
+    for chosen in range(len(found)):
+        z[: len(found)] = np.where(np.arange(len(found)) == chosen, 0.0, _ABSENT)
+        compiled.gradient(z, par, out)
+        actual.append(round(-out[-1], 15))
+    kernels = markov_bank.draw(values).kernels
+    saturated = [information(kernels, s) for s in found]
+    # Rounding leaves the empty subset at ±0.
+    return Criterion(tuple(map(label, found)), np.array(actual) + 0.0, np.maximum(saturated, 0.0))
+
+
+def winner(trajectory) -> str | None:
+    """The subset with p above 1/2 at the end of a trajectory, if there is one."""
+    final = {k: v[-1] for k, v in trajectory.observables.items() if k != "p_top"}
+    name = max(final, key=final.get)
+    return name.removeprefix("p_") if final[name] > 0.5 else None
+
+
+def forecast(trajectory) -> list[str]:
+    """Lines that hold the criterion, known before training, against what the run selected."""
+    found, won = criterion(trajectory.parameters), winner(trajectory)
+    lines = ["", "information criterion, before training"]
+    lines += [f"  {'subset':10} {'J':>12} {'modified chi2':>14} {'p at the end':>14}"]
+    for k, name in enumerate(found.subsets):
+        final = trajectory.observables[f"p_{name}"][-1]
+        mark = "  <- predicted" if name == found.winner else ""
+        lines.append(
+            f"  {name:10} {found.actual[k]:12.6f} {found.saturated[k]:14.6f} {final:14.3e}{mark}"
+        )
+    lines.append(
+        "  J: with the copier's start and this loss; modified chi2: heads that copy one lag"
+    )
+    if won is None:
+        return [*lines, "  no subset has won yet"]
+    verdict = "as predicted" if won == found.winner else f"not {found.winner}, as predicted"
+    return [*lines, f"  selected: {won}, {verdict} (gap to the second {found.gap:.1%})"]
+
+
+def late_offset(kernels: np.ndarray) -> float:
+    """ln G of the late law a = ln t + ln G for the cross-entropy; derived in markov_limits.
+
+    G = E_π Σ_z Σ_k (softmax(π)_k - π_k)(μ_k - π_k), z the parents, μ the law of a state.
+
+    Parameters
+    ----------
+    kernels : ndarray, shape (count, S, …, S)
+    """
+    law = markov_bank.stationary(kernels)
+    base = law.sum(axis=tuple(range(2, law.ndim)))
+    base = base.reshape(len(kernels), *[1] * (kernels.ndim - 2), -1)
+    soft = np.exp(kernels)
+    soft /= soft.sum(axis=-1, keepdims=True)
+    return float(np.log(((soft - kernels) * (base - kernels)).sum() / len(kernels)))

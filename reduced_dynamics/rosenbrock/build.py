@@ -1,0 +1,216 @@
+"""The module that holds a system and the integrator compiled together, from the cache or made."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reduced_dynamics import cache
+from reduced_dynamics.compiled import CompiledModule, CompiledSystem
+from reduced_dynamics.rosenbrock import tableau
+from reduced_dynamics.system import ReducedSystem
+
+log = logging.getLogger(__name__)
+
+_HERE = Path(__file__).parent
+#: The line of `kernel.py` from which on it becomes part of a generated module.
+_MARK = "# ---- what follows becomes part of the generated module\n"
+
+_LANE_IMPORTS = """\
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+"""
+
+
+def _combination(weights: np.ndarray, form: str) -> str:
+    """``w₀ stages[0, k] + …`` without the zeros."""
+    terms = [
+        form.format(j=j) if w == 1.0 else f"{w!r} * {form.format(j=j)}"
+        for j, w in enumerate(map(float, weights))
+        if w != 0.0
+    ]
+    return " + ".join(terms).replace("+ -", "- ")
+
+
+def stage_source() -> str:
+    """`interface.stage` and `interface.dense` with the tableau's numbers in place."""
+    head = '@njit(cache=True, nogil=True, error_model="numpy")'
+    lines = [head, "def stage(s, z, h, stages, base, right):", "    inverse = 1.0 / h"]
+    for s in range(1, tableau.STAGES):
+        lines += [
+            f"    {'if' if s == 1 else 'elif'} s == {s}:",
+            "        for k in range(SIZE):",
+            f"            base[k] = z[k] + {_combination(tableau.A[s], 'stages[{j}, k]')}",
+            f"            right[k] = inverse * ({_combination(tableau.C[s], 'stages[{j}, k]')})",
+        ]
+    lines += ["", "", head, "def dense(stages, coefficients):", "    for k in range(SIZE):"]
+    lines += [
+        f"        coefficients[{m}, k] = {_combination(tableau.H[m], 'stages[{j}, k]')}"
+        for m in range(3)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def lane_stage_source(size: int) -> str:
+    """The linear algebra of a step for all lanes, with the tableau's numbers in place."""
+    head = '@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})'
+    stored = "stages[{j} * WIDE + i]"
+    lines = [head, "def lane_stage(s, z, inverse, stages, base, right):"]
+    for s in range(1, tableau.STAGES):
+        lines += [
+            f"    {'if' if s == 1 else 'elif'} s == {s}:",
+            "        for i in range(WIDE):",
+            f"            base[i] = z[i] + {_combination(tableau.A[s], stored)}",
+            f"            right[i] = inverse[i] * ({_combination(tableau.C[s], stored)})",
+        ]
+    lines += ["", "", head, "def lane_dense(stages, coefficients):", "    for i in range(WIDE):"]
+    lines += [
+        f"        coefficients[{m} * WIDE + i] = {_combination(tableau.H[m], stored)}"
+        for m in range(3)
+    ]
+    return "\n".join([*lines, "", "", *_elimination(size, head)]) + "\n"
+
+
+def _elimination(n: int, head: str) -> list[str]:
+    """LU decomposition and solution for every lane, written out; no pivoting, reciprocal pivots.
+
+    A step short enough for its error is short enough for 1/(hγ) − J to be diagonally safe: an
+    attempt that is not gives an error that is large or not a number, and is rejected.
+    """
+    inside = "        "
+    load = [f"{inside}m{i}{j} = -jacobian[{i * n + j} * LANES + l]" for i in range(n) for j in range(n)]
+    factor = [head, "def lane_factor(jacobian, inverse, matrix):", "    for l in range(LANES):", *load]
+    factor += [f"{inside}m{i}{i} += inverse[l] * {1.0 / tableau.GAMMA!r}" for i in range(n)]
+    for k in range(n):
+        factor.append(f"{inside}m{k}{k} = 1.0 / m{k}{k}")
+        for i in range(k + 1, n):
+            factor.append(f"{inside}m{i}{k} *= m{k}{k}")
+            factor += [f"{inside}m{i}{j} -= m{i}{k} * m{k}{j}" for j in range(k + 1, n)]
+    factor += [
+        f"{inside}matrix[{i * n + j} * LANES + l] = m{i}{j}" for i in range(n) for j in range(n)
+    ]
+    entry = f"matrix[{{}} * LANES + l]"
+    solve = [head, "def lane_solve(matrix, x):", "    for l in range(LANES):"]
+    solve += [f"{inside}x{k} = x[{k} * LANES + l]" for k in range(n)]
+    for k in range(n):
+        solve += [f"{inside}x{k} -= {entry.format(k * n + j)} * x{j}" for j in range(k)]
+    for k in reversed(range(n)):
+        solve += [f"{inside}x{k} -= {entry.format(k * n + j)} * x{j}" for j in range(k + 1, n)]
+        solve.append(f"{inside}x{k} *= {entry.format(k * n + k)}")
+    solve += [f"{inside}x[{k} * LANES + l] = x{k}" for k in range(n)]
+    return [*factor, "", "", *solve]
+
+
+def _template(name: str) -> str:
+    """The part of a file of this package that goes into generated modules."""
+    _, mark, text = (_HERE / name).read_text().partition(_MARK)
+    assert mark
+    return text
+
+
+def module_source(system: str, size: int, n_values: int, lanes: str = "", parameters: int = 0) -> str:
+    """The integrator's module from the source of a system's module.
+
+    Parameters
+    ----------
+    system : str
+        Source of the system's generated module.
+    size, n_values, parameters : int
+        How many coordinates, values (the loss and the observables) and named parameters.
+    lanes : str
+        Source of its lane functions, if there are any.
+    """
+    head = [
+        "import math",
+        "from numpy.polynomial import chebyshev",
+        f"SIZE, VALUES, PARAMETERS, GAMMA = {size}, {n_values}, {parameters}, {tableau.GAMMA!r}",
+        f"HAS_LANES = {bool(lanes)}",
+    ]
+    parts = [system, *head, "", stage_source(), _template("kernel.py")]
+    if lanes:
+        parts += [_LANE_IMPORTS, _template("lanes.py"), lanes, lane_stage_source(size)]
+    return "\n".join(parts)
+
+
+_STATE, _TABLE, _CUBE = "float64[::1]", "float64[:, ::1]", "float64[:, :, ::1]"
+_INTS, _FLAGS, _INT_TABLE = "int64[::1]", "boolean[::1]", "int64[:, ::1]"
+
+SIGNATURES = {
+    "march": (
+        _STATE, _STATE, _INTS, _STATE, _FLAGS, _INTS, _STATE, _INTS, "boolean", _STATE, "float64",
+        "float64", "float64", "int64", _STATE, _TABLE, _STATE, _CUBE, _TABLE, _INTS, _STATE, _INTS,
+        _TABLE,
+    ),
+    "march_points": (
+        _INTS, _TABLE, _STATE, _INTS, _FLAGS, _INTS, _STATE, _FLAGS, _INTS, _FLAGS, _STATE, "float64", "float64", "int64", _STATE, _TABLE, _TABLE, _TABLE, _INT_TABLE, _INTS,
+        _STATE, _CUBE,
+    ),
+    "march_lanes": (
+        _INTS, _TABLE, _STATE, _INTS, _INTS, _STATE, _FLAGS, _INTS, _FLAGS, _STATE, "float64",
+        "float64", "int64", _TABLE, _TABLE, _TABLE, _INT_TABLE, _INTS, _STATE,
+    ),
+}  # fmt: skip
+
+
+class Integrator(CompiledModule):
+    """The functions of `kernel`, and where possible `lanes`, compiled together with a system.
+
+    Attributes
+    ----------
+    lane_applies : callable or None
+        Whether packed parameters allow `march_lanes`; None where no parameters do.
+    """
+
+    signatures = SIGNATURES
+
+    def __init__(self, system: ReducedSystem, values: Mapping[str, Any], compiled: CompiledSystem):
+        templates = "".join(_template(name) for name in ("kernel.py", "lanes.py"))
+        numbers = repr((tableau.A.tolist(), tableau.C.tolist(), tableau.H.tolist()))
+        name = f"{compiled.name}-rodas5p-{cache.key(templates, stage_source(), numbers)[:8]}"
+
+        def build() -> str:
+            log.info("making the integrator of %s (once; kept in the cache)", system.name)
+            from reduced_dynamics.codegen_lanes import lane_source
+
+            derivation = system.derive(values)
+            return module_source(
+                compiled.text,
+                len(system.names),
+                1 + len(compiled.observables),
+                lane_source(derivation),
+                len(derivation.parameters),
+            )
+
+        super().__init__(name, build)
+        self.lane_applies = getattr(self._module, "lane_applies", None)
+
+    @cached_property
+    def march(self):
+        return self._function("march")
+
+    @cached_property
+    def march_points(self):
+        return self._function("march_points")
+
+    @cached_property
+    def march_lanes(self):
+        return self._function("march_lanes")
+
+
+_INTEGRATORS: dict[str, Integrator] = {}
+
+
+def integrator(
+    system: ReducedSystem, values: Mapping[str, Any], compiled: CompiledSystem
+) -> Integrator:
+    """The integrator of a compiled system, shared within the process."""
+    key = f"{compiled.source}\0{cache.directory()}"
+    if key not in _INTEGRATORS:
+        _INTEGRATORS[key] = Integrator(system, values, compiled)
+    return _INTEGRATORS[key]
