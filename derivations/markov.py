@@ -36,7 +36,7 @@ from derivations.windows import (
 #: What is added to the norm by which a head's output is divided.
 NORM_EPSILON = sp.Rational(1, 10**7)
 #: Where p_s freezes, as powers of 10: it slows down from the first on and stops at the second.
-SLOWING, FROZEN = -78, -88
+SLOWING, FROZEN = -68, -88
 
 epsilon = sp.Symbol("eps", nonnegative=True)
 a = sp.Symbol("a", real=True)
@@ -230,10 +230,14 @@ def log_norm(H: int, degree: int) -> sp.Expr:
 
 
 def awake(l: sp.Expr, total: sp.Expr) -> sp.Expr:
-    """1 while p_s = exp(l - total) is above 10^`SLOWING`, 0 from 10^`FROZEN` on, smooth between."""
+    """1 while p_s = exp(l - total) is above 10^`SLOWING`, 0 from 10^`FROZEN` on, smooth between.
+
+    Above, five derivatives vanish: integrators of high order pass there. Below, p_s comes to rest
+    like 1/t, so that the flow does not become stiff.
+    """
     part = ((l - total) / sp.log(10) - FROZEN) / (SLOWING - FROZEN)
     x = sp.Min(sp.Max(part, 0), 1)
-    return x**2 * (3 - 2 * x)
+    return 1 - (1 - x) ** 6 * (1 + 6 * x)
 
 
 def motion(H: int, degree: int) -> tuple[dict, dict]:

@@ -9,7 +9,8 @@ For a system with a variant that needs no loop over pairs, `lane_source` gives t
 
 in which every argument of the first three holds, for each number, one entry a lane: number k of
 lane l stands at [k·LANES + l]. They call `exponential` (see `rosenbrock.lanes`) where
-`reduced_dynamics.codegen` calls math.exp, and branch nowhere.
+`reduced_dynamics.codegen` calls math.exp, and branch nowhere. Names of their own end or begin with
+an underscore, as no coordinate's or parameter's does.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from reduced_dynamics.codegen import _Function, print_expression
 #: With more coordinates, registers and the first-level cache no longer hold what a step needs.
 MOST = 4
 #: What a lane's code may call.
-_CALLS = {"exponential", "max", "min", "abs", "math.sqrt"}
+_CALLS = {"_exp", "max", "min", "abs", "math.sqrt"}
 
 _HEAD = '@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})'
 
@@ -39,7 +40,9 @@ def lane_source(derivation: Derivation) -> str:
     for k, (_, program) in enumerate(derivation.variants):
         if isinstance(program, Program) and _straight(program):
             text = _functions(derivation, program)
-            if set(re.findall(r"\b([A-Za-z_][\w.]*)\(", _bodies(text))) <= _CALLS | {"range"}:
+            if set(re.findall(r"(?<![\w.])([A-Za-z_][\w.]*)\(", _bodies(text))) <= _CALLS | {
+                "range"
+            }:
                 return text + _applies(derivation, k)
     return ""
 
@@ -54,10 +57,10 @@ class _Lane(_Function):
         self._assign(out, [(f"s_{w.name}", w.score) for w in classes])
         a, b = classes
         left, right = (self._guarded(f"s_{w.name}", w.multiplicity) for w in classes)
-        out.add(f"gap = {left} - {right}")
-        out.add("less = math.exp(-abs(gap))")
-        out.add(f"{a.name} = 1.0 if gap >= 0.0 else less")
-        out.add(f"{b.name} = less if gap >= 0.0 else 1.0")
+        out.add(f"gap_ = {left} - {right}")
+        out.add("less_ = math.exp(-abs(gap_))")
+        out.add(f"{a.name} = 1.0 if gap_ >= 0.0 else less_")
+        out.add(f"{b.name} = less_ if gap_ >= 0.0 else 1.0")
         terms = [f"{w.name} * ({print_expression(w.multiplicity)})" for w in classes]
         out.add(f"top = 1.0 / ({' + '.join(terms)})")
         out.add(f"{a.name} *= top")
@@ -96,17 +99,17 @@ def _functions(derivation: Derivation, program: Program) -> str:
             _function(
                 derivation,
                 "lane_rate",
-                "z, par, out, rate",
+                "z, par, out, rate_",
                 first,
-                [*places, *(f"rate[{k}]" for k in range(len(rates)))],
+                [*places, *(f"rate_[{k}]" for k in range(len(rates)))],
                 [*values, *rates],
             ),
             _function(
                 derivation,
                 "lane_jacobian",
-                "z, par, matrix",
+                "z, par, matrix_",
                 second,
-                [f"matrix[{k}]" for k in range(len(entries))],
+                [f"matrix_[{k}]" for k in range(len(entries))],
                 entries,
             ),
         ]
@@ -122,7 +125,7 @@ def _function(
     outputs: Sequence[sp.Expr],
 ) -> str:
     def lane(array: str, k: int) -> str:
-        return f"{array}[{k} * LANES + l]"
+        return f"{array}[{k} * _LANES + lane_]"
 
     body = [line.strip() for line in _Lane(program, outputs).body()]
     targets = {f"out[{k}]": lane(*_split(place)) for k, place in enumerate(places)}
@@ -130,7 +133,7 @@ def _function(
     for line in body:
         target, equals, value = line.partition(" = ")
         line = targets.get(target, target) + equals + value if equals else line
-        renamed.append(line.replace("math.exp(", "exponential("))
+        renamed.append(line.replace("math.exp(", "_exp("))
     used = set(re.findall(r"[A-Za-z_]\w*", "\n".join(renamed)))
     reads = [
         f"{symbol} = {lane(array, k)}"
@@ -138,7 +141,7 @@ def _function(
         for k, symbol in enumerate(symbols)
         if str(symbol) in used
     ]
-    lines = [_HEAD, f"def {name}({arguments}):", "    for l in range(LANES):"]
+    lines = [_HEAD, f"def {name}({arguments}):", "    for lane_ in range(_LANES):"]
     return "\n".join([*lines, *("        " + line for line in [*reads, *renamed])]) + "\n"
 
 

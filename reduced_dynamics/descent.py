@@ -33,7 +33,7 @@ def run_descent(problem, recorder, progress) -> str:
     wanted = {min(math.floor(t / step * (1 + 1e-12)), total) for t in problem.options.at}
     done, z = 0, problem.z0.copy()
     previous = problem.watched(z[None], recorder.table[0][None])[0]
-    next_record = 1
+    next_record, checked = 1, problem.system.outside is not None
     while done < total:
         n = min(CHUNK, total - done)
         path = problem.compiled.descend(z, problem.par, step, n, problem.held)[1:]
@@ -52,6 +52,9 @@ def run_descent(problem, recorder, progress) -> str:
         for row in range(n):
             index = done + row + 1
             last = index == total or (len(bad) and row == n - 1)
+            if reason := problem.outside(path[row]) if checked else "":
+                recorder.add(index * step, path[row].copy(), table[row])
+                raise IntegrationError(reason, recorder.trajectory(reason))
             if index >= next_record or last or index in wanted:
                 recorder.add(index * step, path[row].copy(), table[row])
                 next_record = index + max(even, index // 1000 if problem.automatic else 1)

@@ -177,61 +177,110 @@ def integrate_many(
     InputError
         For unknown names, arrays of unequal length, and options out of range.
     """
-    system = get(system) if isinstance(system, str) else system
-    clamp, starts, at = dict(clamp or {}), dict(starts or {}), np.array(at, dtype=float)
-    Options(rtol=rtol, atol=atol, threshold=threshold, at=at.tolist())
-    if threads is not None and threads < 1:
-        raise InputError(f"threads = {threads} must be at least 1")
-    if np.any(np.diff(at) < 0):
-        raise InputError("the times of `at` must not fall; sort them")
-    given = _points(system, parameters)
-    count = len(given)
-    ends = t_end if isinstance(t_end, str) else _column("t_end", t_end, count)
-    begin = {name: _column(name, value, count) for name, value in starts.items()}
-    known = {parameter.name for parameter in system.parameters}
-    for name in set().union(*given) if given else ():
-        if name not in known:
-            raise unknown(f"parameter of {system.name}", name, known)
-    groups: dict[Any, _Group] = {}
-    reasons, everything = [""] * count, list(given)
-    for k, point in enumerate(given):
-        try:
-            values = system.values(point)
-            everything[k] = values
-            own = system.adapted(values)
-            start = _start(own, values, clamp, {name: v[k] for name, v in begin.items()})
-            end = evaluate(ends, numeric(values)) if isinstance(ends, str) else float(ends[k])
-            if not SHORTEST <= end <= LONGEST:
-                raise InputError(f"the horizon must be a positive time, not {end:g}")
-            packed = np.array(own.pack(values), dtype=float)
-        except InputError as error:
-            reasons[k] = str(error)
-            continue
-        form = None if own is system else (own.key, own.names, own.events)
+    prepared = Preparation(
+        system, parameters, t_end=t_end, starts=starts, rtol=rtol, atol=atol,
+        threshold=threshold, clamp=clamp, at=at,
+    )  # fmt: skip
+    return prepared.run(threads, lanes, progress)
+
+
+class Preparation:
+    """The points of an ensemble, checked and packed; see `integrate_many` for the arguments."""
+
+    def __init__(
+        self,
+        system: ReducedSystem | str,
+        parameters,
+        *,
+        t_end,
+        starts=None,
+        rtol=RTOL,
+        atol=ATOL,
+        threshold=THRESHOLD,
+        clamp=None,
+        at=(),
+    ):
+        self.system = system = get(system) if isinstance(system, str) else system
+        self.clamp, starts = dict(clamp or {}), dict(starts or {})
+        self.at = np.array(at, dtype=float)
+        Options(rtol=rtol, atol=atol, threshold=threshold, at=self.at.tolist())
+        if np.any(np.diff(self.at) < 0):
+            raise InputError("the times of `at` must not fall; sort them")
+        if isinstance(t_end, str) and t_end == "auto":
+            bound = f", or the system's bound, '{system.horizon}'" if system.horizon else ""
+            raise InputError(f"an ensemble needs a horizon: give t_end, such as '20*N**2'{bound}")
+        self.rtol, self.atol, self.threshold = rtol, atol, threshold
+        self.parameters = _points(parameters, [*starts.values(), t_end])
+        count = len(self.parameters)
+        self.t_end = t_end if isinstance(t_end, str) else _column("t_end", t_end, count)
+        self.starts = {name: _column(name, value, count) for name, value in starts.items()}
+        known = {parameter.name for parameter in system.parameters}
+        for name in set().union(set(), *self.parameters):
+            if name not in known:
+                raise unknown(f"parameter of {system.name}", name, known)
+        self.reasons = [""] * count
+        self.groups: dict[Any, _Group] = {}
+        for k in range(count):
+            try:
+                self._add(k)
+            except InputError as error:
+                self.reasons[k] = str(error)
+
+    def _add(self, k: int) -> None:
+        """Put a point with those that the same compiled system serves."""
+        values = self.system.values(self.parameters[k])
+        self.parameters[k] = values
+        own = self.system.adapted(values)
+        start = _start(own, values, self.clamp, {name: v[k] for name, v in self.starts.items()})
+        if isinstance(self.t_end, str):
+            end = evaluate(self.t_end, numeric(values))
+        else:
+            end = float(self.t_end[k])
+        if not SHORTEST <= end <= LONGEST:
+            raise InputError(f"the horizon must be a positive time, not {end:g}")
+        late = self.at[self.at > end]
+        if len(late):
+            raise InputError(f"time {late[0]:g} lies beyond the horizon {end:g}; raise t_end")
+        packed = np.array(own.pack(values), dtype=float)
+        form = None if own is self.system else (own.key, own.names, own.events)
         key = (form, *(values[name] for name in own.structure))
-        if key not in groups:
-            groups[key] = _Group(own, values, compile_system(own, values))
-        groups[key].add(k, packed, start, end)
-    kinds = {(g.system.names, tuple(e.name for e in g.system.events)) for g in groups.values()}
-    if len(kinds) > 1:
-        raise InputError(
-            f"these points of {system.name} have different coordinates or events; integrate those "
-            "that agree together"
-        )
-    names, events = kinds.pop() if kinds else (system.names, tuple(e.name for e in system.events))
-    result = _Results(count, names, events, at, everything, reasons)
-    done = 0
-    for group in groups.values():
-        arrays = _Arrays(group, clamp, threshold, rtol, atol, at)
-        for finished in arrays.run(threads or _processors(), lanes):
-            done += finished
-            if progress is not None:
-                progress(done, count)
-        result.take(group, arrays)
-    solver = {"method": "Rodas5P", "rtol": rtol, "atol": atol, "threshold": threshold}
-    solver |= {"t_end": t_end if isinstance(t_end, str | float | int) else "given by point"}
-    solver |= {f"clamp.{name}": float(value) for name, value in clamp.items()}
-    return result.ensemble(system.name, solver)
+        if key not in self.groups:
+            self.groups[key] = _Group(own, values, compile_system(own, values))
+        self.groups[key].add(k, packed, start, end)
+
+    def run(
+        self,
+        threads: int | None = None,
+        lanes: bool | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Ensemble:
+        """Integrate all points."""
+        if threads is not None and threads < 1:
+            raise InputError(f"threads = {threads} must be at least 1")
+        system, groups = self.system, self.groups.values()
+        kinds = {(g.system.names, tuple(e.name for e in g.system.events)) for g in groups}
+        if len(kinds) > 1:
+            raise InputError(
+                f"these points of {system.name} have different coordinates or events; integrate "
+                "those that agree together"
+            )
+        own = (system.names, tuple(e.name for e in system.events))
+        names, events = kinds.pop() if kinds else own
+        count = len(self.parameters)
+        result = _Results(count, names, events, self.at, self.parameters, list(self.reasons))
+        done = count - sum(len(group.points) for group in groups)
+        for group in groups:
+            arrays = _Arrays(group, self.clamp, self.threshold, self.rtol, self.atol, self.at)
+            for finished in arrays.run(threads or _processors(), lanes):
+                done += finished
+                if progress is not None:
+                    progress(done, count)
+            result.take(group, arrays)
+        t_end = self.t_end if isinstance(self.t_end, str) else "given by point"
+        solver = {"method": "Rodas5P", "rtol": self.rtol, "atol": self.atol}
+        solver |= {"threshold": self.threshold, "t_end": t_end}
+        solver |= {f"clamp.{name}": float(value) for name, value in self.clamp.items()}
+        return result.ensemble(system.name, solver)
 
 
 def _processors() -> int:
@@ -240,16 +289,17 @@ def _processors() -> int:
     return os.cpu_count() or 1
 
 
-def _points(system: ReducedSystem, parameters) -> list[dict[str, Any]]:
-    """One mapping a point."""
+def _points(parameters, others: Sequence) -> list[dict[str, Any]]:
+    """One mapping a point; where no parameter is an array, `others` say how many there are."""
     if not isinstance(parameters, Mapping):
         return [dict(point) for point in parameters]
     columns = {name: _listed(value) for name, value in parameters.items()}
     lengths = {name: len(c) for name, c in columns.items() if c is not None}
     if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name}: {n}" for name, n in lengths.items())
-        raise InputError(f"parameters of one ensemble need equally many values; they have {told}")
-    count = next(iter(lengths.values()), 1)
+        counts = ", ".join(f"{name}: {n}" for name, n in lengths.items())
+        raise InputError(f"parameters of one ensemble need equally many values; they have {counts}")
+    told = [len(c) for c in map(_listed, others) if c is not None]
+    count = next(iter(lengths.values()), max(told, default=1))
     return [
         {name: parameters[name] if c is None else c[k] for name, c in columns.items()}
         for k in range(count)
@@ -300,7 +350,9 @@ class _Arrays:
         self.levels = np.array([threshold if e.level is None else e.level for e in events], float)
         self.of_start = np.array([e.of_start for e in events], dtype=bool)
         self.directions = np.array([e.direction for e in events], dtype=np.int64)
-        self.from_start = np.array([e.from_start for e in events], dtype=bool)
+        self.from_start = np.array(
+            [e.from_start and e.watch not in clamp for e in events], dtype=bool
+        )
         self.ends = np.array(group.ends, dtype=float)
         self.rtol, self.atol, self.at = rtol * single.LOCAL, atol * single.LOCAL, at
         self.event_t = np.full((count, len(events)), np.nan)

@@ -15,7 +15,7 @@ from reduced_dynamics.trajectory import NODES, lobatto
 #: The tolerances asked for are the trajectory's. Multistep methods control the error of a step,
 #: and over some thousand steps these were measured to add up to some hundred times a step's; so
 #: they are given this part of the tolerances: (precise systems, others). Radau's error estimate
-#: is pessimistic instead.
+#: is pessimistic instead. A system may state what was measured for it (`ReducedSystem.local`).
 LOCAL = {"LSODA": (1e-4, 1e-3), "BDF": (1e-4, 1e-3), "Radau": (1.0, 1.0)}
 #: Below this, rounding errors are taken for errors of the method.
 LEAST_RTOL = 5e-14
@@ -23,6 +23,9 @@ LEAST_RTOL = 5e-14
 MAX_STEPS = 200_000
 #: So many steps must advance the time by at least this part of it, or they lead nowhere.
 PATIENCE, ADVANCE = 3_000, 1e-9
+#: Of a costly system, a watched value further from its level than so many of its latest changes
+#: does not cross it within a step, not even to turn back.
+CHANGES = 10.0
 #: How often the solver is restarted, with shorter steps, where the equations ceased to be finite.
 RETRIES = 20
 
@@ -54,7 +57,7 @@ class _Clock:
         import scipy.integrate
 
         options = self.problem.options
-        local = max(LOCAL[self.method][0 if self.problem.system.precise else 1], self.relief)
+        local = max(_local(self.problem.system, self.method), self.relief)
         self.steps = 0
         self.solver = getattr(scipy.integrate, self.method)(
             self.problem.rate,
@@ -136,12 +139,14 @@ class _Clock:
             # What scipy says of LSODA's refusal helps nobody.
             unclear = not message or "istate" in message
             return "the steps became too short; the gradient may jump" if unclear else message
-        if not np.isfinite(self.solver.y).all() or not np.isfinite(self._rate()).all():
+        if not np.isfinite(self.solver.y).all() or not self._moves():
             return "the state or its rate of change is no longer finite"
         return ""
 
-    def _rate(self) -> np.ndarray:
-        return self.problem.rate(0.0, self.solver.y)
+    def _moves(self) -> bool:
+        """Whether the rate of change is finite; of a costly system, the next step finds out."""
+        costly = self.problem.system.costly
+        return costly or bool(np.isfinite(self.problem.rate(0.0, self.solver.y)).all())
 
     @property
     def stats(self) -> dict[str, int]:
@@ -173,6 +178,13 @@ class _Clock:
         )
 
 
+def _local(system, method: str) -> float:
+    """The part of the tolerances that a step gets."""
+    if system.local is not None and method != "Radau":
+        return system.local
+    return LOCAL[method][0 if system.precise else 1]
+
+
 def run_flow(problem, recorder, progress) -> str:
     # scipy warns of what ends in an error or in another attempt here.
     with warnings.catch_warnings():
@@ -195,8 +207,7 @@ def _run(problem, recorder, progress) -> str:
         nodes[0], nodes[-1] = recorder.z[-1], state
         nodes[1:-1] = dense(inside).T
         nodes[:, problem.held] = problem.z0[problem.held]
-        # Every second node, without the first, is again a Lobatto grid with the known start.
-        table = problem.compiled.value_table(nodes[2::2].copy(), problem.par)
+        table = _values(problem, recorder, nodes)
         if not np.isfinite(table).all():
             names = ("loss", *problem.compiled.observables)
             name = names[int(np.flatnonzero(~np.isfinite(table).all(axis=0))[0])]
@@ -223,19 +234,39 @@ def _run(problem, recorder, progress) -> str:
             raise _failure(problem, recorder, f"no end after {MAX_STEPS} steps")
 
 
+def _values(problem, recorder, nodes) -> np.ndarray:
+    """Loss and observables at every second node without the first, or at the last node alone."""
+    if problem.system.costly:
+        end = problem.compiled.value_table(nodes[-1:], problem.par)
+        if _far(problem.watched_values(np.array([*recorder.table[-2:], end[0]]))):
+            return end
+    # With the known start, this is again a Lobatto grid.
+    return problem.compiled.value_table(nodes[2::2].copy(), problem.par)
+
+
+def _far(values: np.ndarray) -> bool:
+    """Whether nothing watched can cross between the last two of (at most) three rows.
+
+    A turn within the step, which its ends do not show, changes the value in the step before by
+    about eight times what it adds.
+    """
+    change = np.abs(np.diff(values, axis=0)).max(axis=0)
+    clear = np.abs(values[-2:]).min(axis=0) > CHANGES * change
+    return len(values) == 3 and bool(clear.all())
+
+
 def _locate(problem, recorder, t_old, t, dense, nodes, table) -> None:
     """Find all crossings within a step and record them."""
     found = []
-    of_states = problem.watched_states(nodes)
-    of_values = problem.watched_values(np.concatenate([recorder.table[-1][None], table]))
-    for values, events, is_value in (
-        (of_states, problem.by_state, False),
-        (of_values, problem.by_value, True),
-    ):
+    watched = [(problem.watched_states(nodes), problem.by_state, False)]
+    if len(table) > 1:  # otherwise nothing crosses
+        of_values = problem.watched_values(np.concatenate([recorder.table[-1][None], table]))
+        watched.append((of_values, problem.by_value, True))
+    for values, events, is_value in watched:
         for column in np.flatnonzero(may_cross(values) | ~resolved(values)):
             k = events[column]
 
-            def watched(x, column=column, is_value=is_value):
+            def value(x, column=column, is_value=is_value):
                 state = np.ascontiguousarray(dense(x))
                 state[problem.held] = problem.z0[problem.held]
                 if is_value:
@@ -243,7 +274,7 @@ def _locate(problem, recorder, t_old, t, dense, nodes, table) -> None:
                     return problem.watched_values(row)[0, column]
                 return problem.watched_states(state[None])[0, column]
 
-            for x, direction in search(values[:, column], watched):
+            for x, direction in search(values[:, column], value):
                 found.append((x, problem.events[k], direction, dense(x)))
     for x, event, direction, state in sorted(found, key=lambda f: f[0]):
         recorder.cross(event, float(t_old + (t - t_old) * x), direction, state)

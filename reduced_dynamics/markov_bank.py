@@ -6,12 +6,15 @@ takes its mean over the kernel's row. What the model attends to enters
 by the law of windows only:
 
 - limit=infinite: stationary, of a sequence without end;
-- limit=finite: the expected counts in a sequence of length L that begins with n - 1 uniform states
-  and ends with the query, over the positions whose windows are complete (from 2H - 1 on). The loss
-  at expected counts is the mean field: it keeps the length and what the query says about its past,
-  and leaves out that counts fluctuate from one sequence to the next.
+- limit=finite: the windows that one sequence of length L holds, which begins with n - 1 uniform
+  states and ends with the query; those at the positions from 2H - 1 on, which are complete. Their
+  expected counts would not do: late in training they would let a model attend to a thousandth of
+  an occurrence, where a sequence has none.
 
-`from_sequences` takes the counts of explicit sequences instead: their own loss.
+The positions before 2H - 1, which the finite model attends to as well, are left out. At the
+recorded run's setting (L = 100, dirichlet = .1) this changes the mean cross-entropy, measured on
+20 000 sequences, by -.0046 at the start (a = .5, all p alike), by less than .0002 at a = 4.3 and
+by +.0006 at a = 11.4 with {1,2} selected; at L = 20 by -.020, +.002 and +.005.
 """
 
 from __future__ import annotations
@@ -146,63 +149,18 @@ def draw_sequences(rng, kernels: np.ndarray, length: int) -> np.ndarray:
 # ---------------------------------------------------------------- finite length
 
 
-def expected_counts(kernels: np.ndarray, queries: np.ndarray, L: int) -> np.ndarray:
-    """Law of windows and next states in a sequence of L states, given its last ones.
-
-    The mean over the positions 2H - 1 .. L - 1, whose windows are complete.
+def counts(sequences: np.ndarray, S: int, length: int) -> np.ndarray:
+    """How often windows (lag 1 first) and next states (last) occur, as parts of 1.
 
     Parameters
     ----------
-    kernels : ndarray, shape (count, S, …, S)
-    queries : ndarray of int, shape (count, R)
-        The last R states, lag 1 first.
+    sequences : ndarray of int, shape (count, L)
 
     Returns
     -------
     ndarray, shape (count, S, …, S)
-        Lag 1 first; the next state last.
+        Over the positions `length` .. L - 1.
     """
-    count, S = len(kernels), kernels.shape[-1]
-    parents, length = kernels.ndim - 2, queries.shape[1]
-    # Forward: law of the newest states before position i. Backward: probability of the query's
-    # states from i on, given the newest states before i.
-    forward = {parents: np.full((count, *[S] * parents), float(S) ** -parents)}
-    for i in range(parents, L):
-        forward[i + 1] = window_law(kernels, forward[i], parents + 1).sum(axis=-1)
-    backward = {L: np.ones((count, *[S] * parents))}
-    for i in range(L - 1, length - 1, -1):
-        ahead = _with_oldest(np.moveaxis(backward[i + 1], 1, -1))
-        backward[i] = _allow(kernels * ahead, queries, L, i, -1).sum(axis=-1)
-    total = np.zeros((count, *[S] * (length + 1)))
-    for i in range(length, L):
-        law = window_law(kernels, forward[i - length + parents], length)
-        for lag in range(1, length + 1):
-            law = _allow(law, queries, L, i - lag, lag)
-        after = _with_oldest(np.moveaxis(backward[i + 1], 1, -1))
-        next_ = _allow(kernels * after, queries, L, i, -1)
-        extra = [1] * (length - parents)
-        total += law[..., None] * next_.reshape(*next_.shape[:-1], *extra, S)
-    return total / total.reshape(count, -1).sum(axis=1).reshape(-1, *[1] * (length + 1))
-
-
-def _with_oldest(ahead: np.ndarray) -> np.ndarray:
-    """What is known of (x_{i-1}, …, x_{i-n+2}; x_i), for every x_{i-n+1}."""
-    return ahead[..., None, :]
-
-
-def _allow(law: np.ndarray, queries: np.ndarray, L: int, position: int, axis: int) -> np.ndarray:
-    """Zero where the state at `position` (on `axis`) is not the query's, if it is one of them."""
-    lag = L - position
-    if lag > queries.shape[1]:
-        return law
-    right = np.arange(law.shape[axis]) == queries[:, lag - 1, None]
-    shape = [1] * law.ndim
-    shape[0], shape[axis] = right.shape
-    return law * right.reshape(shape)
-
-
-def counts(sequences: np.ndarray, S: int, length: int) -> np.ndarray:
-    """Windows and next states of explicit sequences, as `expected_counts` gives their law."""
     count, L = sequences.shape
     total = np.zeros((count, *[S] * (length + 1)))
     every = np.arange(count)
@@ -251,28 +209,33 @@ def draw(values: Mapping[str, Any]) -> Bank:
         np.random.default_rng, np.random.SeedSequence(values["seed"]).spawn(2)
     )
     kernels = draw_kernels(for_kernels, count, S, n, values["dirichlet"])
-    every = np.arange(count)
     if values["limit"] == "finite":
-        sequences = draw_sequences(for_queries, kernels, values["L"])
-        queries = sequences[:, : -length - 1 : -1]
-        tables = {"F": expected_counts(kernels, queries, values["L"])}
-        return Bank(kernels, queries, tables, np.full(count, 1.0 / count))
-    law = stationary(kernels)
-    rho = window_law(kernels, law, length)
-    # Late in training a query weighs as one over its probability: rare ones are drawn more often
-    # than they occur, and count for less.
-    proposal = 0.5 * law + 0.5 / law[0].size
-    place = _choose(for_queries, proposal.reshape(count, -1))
-    queries = np.array(np.unravel_index(place, law.shape[1:])).T
-    shares = (law / proposal)[(every, *queries.T)] / count
-    while (known := queries.shape[1]) < length:
-        older = rho.sum(axis=tuple(range(known + 2, length + 1)))[(every, *queries.T)]
-        queries = np.column_stack([queries, _choose(for_queries, older)])
-    return Bank(kernels, queries, {"rho": rho, "pi": kernels}, shares)
+        return from_sequences(kernels, draw_sequences(for_queries, kernels, values["L"]), H)
+    law = window_law(kernels, stationary(kernels), length)
+    queries, shares = _draw_queries(for_queries, law, n - 1)
+    return Bank(kernels, queries, {"rho": law, "pi": kernels}, shares)
+
+
+def _draw_queries(rng, law: np.ndarray, parents: int) -> tuple[np.ndarray, np.ndarray]:
+    """A window of every law, and its part of the mean.
+
+    Late in training a query weighs as one over the probability of its parents: rare ones are drawn
+    more often than they occur, half of all from the uniform law, and count for less.
+    """
+    count, every = len(law), np.arange(len(law))
+    newest = law.sum(axis=tuple(range(parents + 1, law.ndim)))
+    proposal = 0.5 * newest + 0.5 / newest[0].size
+    place = _choose(rng, proposal.reshape(count, -1))
+    queries = np.array(np.unravel_index(place, newest.shape[1:])).T
+    shares = (newest / proposal)[(every, *queries.T)] / count
+    while (known := queries.shape[1]) < law.ndim - 1:
+        older = law.sum(axis=tuple(range(known + 2, law.ndim)))[(every, *queries.T)]
+        queries = np.column_stack([queries, _choose(rng, older)])
+    return queries, shares
 
 
 def from_sequences(kernels: np.ndarray, sequences: np.ndarray, H: int) -> Bank:
-    """The bank of explicit sequences, shape (count, L), for ``limit=finite``: counts, not means."""
+    """The bank of explicit sequences, shape (count, L), for ``limit=finite``."""
     length, count = window_length(H), len(sequences)
     queries = sequences[:, : -length - 1 : -1]
     tables = {"F": counts(sequences, kernels.shape[-1], length)}

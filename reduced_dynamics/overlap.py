@@ -16,7 +16,9 @@ as Chebyshev series, made once for every N and a* and kept in the cache.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -28,21 +30,28 @@ from numpy.polynomial import chebyshev
 from reduced_dynamics.cache import key, recall, remember
 from reduced_dynamics.errors import ReducedDynamicsError
 
+log = logging.getLogger(__name__)
+
 #: Every trapezoid sum is carried on until what is left out is e^−DEPTH of it.
 DEPTH = 25.0
 #: Steps at level 1, for scores of order 1: in z, in log t, and (over the slope) in x.
-STEP_Z, STEP_T, STEP_X = 0.35, 0.25, 9.0
+STEP_Z, STEP_T, STEP_X = 0.24, 0.25, 9.0
+#: How much finer the second grid in log t is.
+DETUNED = 1.35
 #: Exponentials beyond e^CLIP are infinite for every purpose here.
 CLIP = 300.0
 #: The variable of the tables is asinh(a/STRETCH).
 STRETCH = 0.5
-#: Tables reach from −A to A: these times a*, or 1 at least.
-BEYOND = 1.25
-#: Relative size of the last coefficients of a series, and its relative distance from a refined
-#: quadrature at the points between nodes that are tried.
-TAIL, ACCURACY = 1e-10, 1e-8
-#: Numbers of Chebyshev nodes that are tried; each grid holds the one before.
-SIZES = (17, 33, 65, 129, 257)
+#: Tables reach from −BACK to BEYOND a* (or 1 at least). The flow from equal starts stays within
+#: 0..a*; as far below 0 as above it, the series would need three times as many terms.
+BACK, BEYOND = 0.25, 1.25
+#: Size of the last coefficients of the series of Q(a, a) over its least value, and relative
+#: distance of a table from a refined quadrature at the points between nodes that are tried.
+TAIL, ACCURACY = 1e-9, 1e-8
+#: Numbers of Chebyshev nodes that are tried.
+SIZES = (17, 25, 33, 41, 49, 57, 65, 81, 97, 129)
+#: A table that is not made within so many seconds is announced in the log.
+QUIET = 1.0
 
 
 @cache
@@ -109,7 +118,9 @@ def _given_z(n: int, alpha: float, beta: float, depth: float, level: float) -> f
         own = [g_a @ w, g_a @ (w * x)]
         averages = ((power_a * g_a) @ w, own[0], own[0], own[1], own[1])
         return float(w_a @ _summed(n, lowered, w @ (x * x), averages))
-    t_b, w_b = _logarithms(n, abs(beta), depth, level, reach)
+    # Both sums are over e^{score × largest key}: with steps in proportion to the scores their
+    # errors would be in phase and not average out over keys.
+    t_b, w_b = _logarithms(n, abs(beta), depth, level * DETUNED, reach)
     power_b = np.exp(np.minimum(t_b + beta * x[:, None], CLIP))
     less_b = np.expm1(-power_b)
     f_b = less_b + 1.0
@@ -147,7 +158,8 @@ def _logarithms(n: int, slope: float, depth: float, level: float, reach: float):
     many = count > math.log(8 * depth)
     least = max([least, *(count + slope * beyond - math.log(2.0))[many]])
     high = math.log(depth) + 0.3 - least
-    width = max(1.0, slope / 1.5)  # averages over tokens are smooth on this scale
+    # Averages over tokens are smooth on this scale; the sharper, the more tokens there are.
+    width = max(1.0, slope / math.sqrt(1.0 + 0.3 * math.log(n)))
     step = STEP_T * width / level
     k = np.arange(math.floor(-3.4 * width / step), math.ceil((high - low) / step) + 1)
     w, bend = k * step, np.exp(-k * step / width)
@@ -173,7 +185,7 @@ class Table:
     target : float
         Q(a*, a*).
     reach : float
-        The series hold for a from −reach to reach.
+        The series hold for a from −BACK to reach.
     series : ndarray, shape (2, n)
         Chebyshev coefficients, on y = asinh(a/STRETCH), of (Q(a, a) − Q*)/(y − y*) and
         E(o_a − o_*)²/(y − y*)².
@@ -191,11 +203,11 @@ class Table:
     def packed(self) -> np.ndarray:
         """As compiled functions read it: Q*, STRETCH; then size and interval in y, and every series
         with its first two derivatives."""
-        size, end = self.series.shape[1], math.asinh(self.reach / STRETCH)
-        flat = [np.array([self.target, STRETCH, size, -end, end])]
+        size, (low, high) = self.series.shape[1], _ends(self.reach)
+        flat = [np.array([self.target, STRETCH, size, low, high])]
         for series in self.series:
             for order in range(3):
-                derived = chebyshev.chebder(series, order) / end**order
+                derived = chebyshev.chebder(series, order, scl=2 / (high - low))
                 flat.append(np.pad(derived, (0, size - len(derived))))
         return np.concatenate(flat)
 
@@ -212,7 +224,8 @@ class Table:
 
     def _place(self, a):
         y, star = np.arcsinh(np.asarray(a) / STRETCH), math.asinh(self.a_star / STRETCH)
-        return y / math.asinh(self.reach / STRETCH), y - star
+        low, high = _ends(self.reach)
+        return (2 * y - low - high) / (high - low), y - star
 
 
 @lru_cache(maxsize=64)
@@ -238,18 +251,20 @@ def table(n: int, a_star: float) -> Table:
 
 def _made(n: int, a_star: float) -> Table:
     """A table, refined until a finer quadrature agrees with it."""
-    worst = math.inf
+    worst, watch = math.inf, _Watch(n, a_star)
     for level in (1.0, 1.4, 2.0):
-        made = _interpolated(n, a_star, level)
+        made = _interpolated(n, a_star, level, watch)
         # Between the nodes and off any pattern; the flow's own range, 0..a*, most of all.
-        trial = np.array([0.31, 0.77, 1.0, -0.43]) * a_star
-        trial = np.append(trial, np.array([-0.83, 0.59, 0.91]) * made.reach)
-        finer = 1.3 * level
-        pairs = [(made.own(a), overlap(n, a, a, finer)) for a in trial]
-        pairs += [(made.cross(a), overlap(n, a, a_star, finer)) for a in trial]
-        error = max(abs(found - exact) / abs(exact) for found, exact in pairs)
+        trial = np.array([0.0, 0.06, 0.31, 0.77, 1.0]) * a_star
+        trial = np.append(trial, [-0.83 * BACK, 0.91 * made.reach])
+        finer, error = 1.3 * level, 0.0
+        for a in trial:
+            watch()
+            own, cross = overlap(n, a, a, finer), overlap(n, a, a_star, finer)
+            error = max(error, abs(made.own(a) / own - 1), abs(made.cross(a) / cross - 1))
         worst = min(worst, error)
         if error <= ACCURACY:
+            watch.end()
             return Table(a_star, made.target, made.reach, made.series, float(error))
     raise QuadratureError(
         f"the overlaps for L = {n + 3}, a* = {a_star:g} were found to {worst:.0e} only, not to "
@@ -257,27 +272,49 @@ def _made(n: int, a_star: float) -> Table:
     )
 
 
-def _interpolated(n: int, a_star: float, level: float) -> Table:
+class _Watch:
+    """Says in the log that a table is being made, once that takes long enough to be noticed."""
+
+    def __init__(self, n: int, a_star: float):
+        self.what = f"overlaps for L = {n + 3}, a* = {a_star:g}"
+        self.began, self.said = time.monotonic(), False
+
+    def __call__(self) -> None:
+        if not self.said and time.monotonic() - self.began > QUIET:
+            self.said = True
+            log.info("tabulating the %s by quadrature (once; kept in the cache)", self.what)
+
+    def end(self) -> None:
+        log.debug("%s: %.2f s", self.what, time.monotonic() - self.began)
+
+
+def _ends(reach: float) -> tuple[float, float]:
+    """The interval of the tables' variable y."""
+    return -math.asinh(BACK / STRETCH), math.asinh(reach / STRETCH)
+
+
+def _interpolated(n: int, a_star: float, level: float, watch: Callable[[], None]) -> Table:
     reach = max(1.0, BEYOND * a_star)
-    end, star = math.asinh(reach / STRETCH), math.asinh(a_star / STRETCH)
-    own: dict[float, float] = {}
-    cross: dict[float, float] = {}
+    low, high = _ends(reach)
+    half, star = (high - low) / 2, math.asinh(a_star / STRETCH)
+    # Q(a, a) takes a matrix product less than Q(a, a*): it decides how many nodes there are.
     for size in SIZES:
-        angles = np.arange(size) / (size - 1)  # exact fractions, so that grids share their nodes
-        for angle in angles:
-            a = STRETCH * math.sinh(end * math.cos(math.pi * angle))
-            if angle not in cross:
-                cross[angle] = overlap(n, a, a_star, level)
-                # Q(a, a) is even in a.
-                own[angle] = own[1 - angle] if 1 - angle in own else overlap(n, a, a, level)
-        values = np.array([[f[angle] for angle in angles] for f in (own, cross)])
-        found = _coefficients(values)
-        if (np.abs(found[:, -3:]).max(axis=1) <= TAIL * np.abs(found).max(axis=1)).all():
+        nodes = low + half * (1 + np.cos(math.pi * np.arange(size) / (size - 1)))
+        places = STRETCH * np.sinh(nodes)
+        own = np.array([overlap(n, a, a, level) for a in places])
+        watch()
+        found = _coefficients(own)
+        if np.abs(found[-3:]).max() <= TAIL * own.min():
             break
-    target = float(chebyshev.chebval(star / end, found[0]))
-    curve = found[0] - 2 * found[1]  # the constant Q* does not survive the division
-    slopes = _divided(found[0], star / end) / end
-    curves = _divided(_divided(curve, star / end), star / end) / end**2
+    cross = np.empty(size)
+    for k, a in enumerate(places):
+        cross[k] = overlap(n, a, a_star, level)
+        watch()
+    x = (star - low) / half - 1
+    target = float(chebyshev.chebval(x, found))
+    curve = found - 2 * _coefficients(cross)  # the constant Q* does not survive the division
+    slopes = _divided(found, x) / half
+    curves = _divided(_divided(curve, x), x) / half**2
     series = np.zeros((2, len(slopes)))
     series[0], series[1, : len(curves)] = slopes, curves
     return Table(a_star, target, reach, series, math.nan)

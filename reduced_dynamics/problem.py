@@ -132,7 +132,8 @@ class Problem:
         if t_end == "auto":
             if not self.system.horizon:
                 raise InputError(
-                    f"{self.system.name} declares no automatic horizon; give t_end (--t-end)"
+                    self.system.no_horizon
+                    or f"{self.system.name} declares no automatic horizon; give t_end (--t-end)"
                 )
             horizon, automatic = self.system.horizon, True
         else:

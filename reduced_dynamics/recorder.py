@@ -75,6 +75,13 @@ class Recorder:
         else:
             self.z[-1], self.table[-1] = nodes[-1], values
 
+    def add_steps(self, t: np.ndarray, nodes: np.ndarray, values: np.ndarray) -> None:
+        """Several steps of the flow, each of which changes the time."""
+        self.t.extend(t.tolist())
+        self.nodes.extend(nodes)
+        self.z.extend(nodes[:, -1])
+        self.table.extend(values)
+
     @property
     def loss(self) -> float:
         return float(self.table[-1][0])

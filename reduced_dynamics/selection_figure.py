@@ -45,7 +45,7 @@ def selection_figure(trajectory: Trajectory) -> Figure:
     with style():
         values = {k: trajectory.parameters[k] for k in _SHOWN if k in trajectory.parameters}
         title = f"{trajectory.system}: " + ", ".join(f"{k} = {v}" for k, v in values.items())
-        figure, axes = grid(2, 2, title, gap=1.0, between=0.55, right=0.25)
+        figure, axes = grid(2, 2, title, gap=1.0, between=0.55, above=0.2, right=0.25)
         (ax_p, ax_start), (ax_a, ax_end) = axes
         keep = trajectory.t > 0
         t = trajectory.t[keep]

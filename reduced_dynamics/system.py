@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 #: Coordinates may be started or clamped within ± this; beyond, exponentials overflow.
 COORDINATE_LIMIT = 700.0
+_INFINITE = ("inf", "+inf", "infinity", "+infinity")
 
 
 @dataclass(frozen=True)
@@ -127,11 +128,13 @@ class Coordinate:
     """A coordinate of the state, where it starts, and what it means in the transformer.
 
     A `start` that is text is arithmetic over the parameters, such as ``"log(c_init**2)"``.
+    `at_infinity` says, where an infinite value means something, how to ask for it instead.
     """
 
     name: str
     meaning: str
     start: float | str = 0.0
+    at_infinity: str = ""
 
 
 @dataclass(frozen=True)
@@ -223,6 +226,8 @@ class ReducedSystem:
     horizon : str
         Bound of an automatic horizon, as an expression over the parameters; empty if the horizon
         must be given.
+    no_horizon : str
+        Where there is none, the sentence that says why and what to give.
     formed : tuple of str
         Events without which an automatic horizon does not end before its bound.
     time_scale : str
@@ -230,6 +235,12 @@ class ReducedSystem:
     precise : bool
         Whether the right-hand side keeps its relative precision after emergence too (closed form,
         few terms); integrators then need not stay above its rounding errors.
+    local : float, optional
+        The part of the tolerances that a multistep method's step gets, as measured for this
+        system; None for that of `reduced_dynamics.flow`.
+    costly : bool
+        Whether the loss and the observables take about as long as a step; they are then computed
+        within a step only where an event may lie there.
     key : str
         Identifies the equations where they do not follow from this package's sources.
     """
@@ -254,9 +265,12 @@ class ReducedSystem:
     remarks: Callable[[Any], Sequence[str]] = lambda _: ()
     figure: Callable[[Any], Any] | None = None
     horizon: str = ""
+    no_horizon: str = ""
     formed: tuple[str, ...] = ()
     time_scale: str = ""
     precise: bool = False
+    local: float | None = None
+    costly: bool = False
     key: str = field(default="", repr=False)
 
     @cached_property
@@ -322,8 +336,15 @@ class ReducedSystem:
         InputError
             If the coordinate is unknown, or the value is not finite or beyond ±700.
         """
-        self.index(name)
-        number = _finite(name, value)
+        coordinate = self.coordinates[self.index(name)]
+        try:
+            number = _finite(name, value)
+        except InputError:
+            if coordinate.at_infinity and str(value).strip().lower() in _INFINITE:
+                raise InputError(
+                    f"{name} must be a finite number, not {value}; {coordinate.at_infinity}"
+                ) from None
+            raise
         if abs(number) > COORDINATE_LIMIT:
             raise InputError(
                 f"{name} = {_number(number)} is out of range; coordinates may be set within "

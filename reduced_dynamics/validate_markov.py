@@ -44,6 +44,9 @@ OWN = (
 LENGTHS, PRIORS = (10, 25, 50, 100, 200, 400), (0.03, 0.1, 0.3, 1.0, 3.0)
 #: Fresh sequences of every test.
 TESTED = 10_000
+#: The population beside finite data: sequences of their length, and so many that the bank's noise
+#: (half a percent of a with 2000) is far below the three percent to be told apart.
+POPULATION = {"limit": "finite", "kernels": 8192}
 #: The population descends no further than this many steps: later the flow is the same.
 DESCENT = 1000
 #: Tolerances of the population flow, far below the spread of finite data.
@@ -216,7 +219,8 @@ def plan(
     Parameters
     ----------
     parameters : mapping, optional
-        Of the reduced system `chen`, and `sequences` and `validation`, the sizes of the data.
+        Of the reduced system `chen`, and `sequences` and `validation`, the sizes of the data;
+        `limit` and `kernels`, of the population alone, are those of `POPULATION` by default.
     seeds : int or sequence of int
         Of the data: how many, counted from 0, or which.
     t_end : float or str, optional
@@ -232,7 +236,7 @@ def plan(
     InputError
         For anything that is impossible or contradicts itself.
     """
-    given = dict(parameters or {})
+    given = POPULATION | dict(parameters or {})
     own = {p.name: p.parse(given.pop(p.name, p.default)) for p in OWN}
     system = get("chen")
     values = system.values(given)

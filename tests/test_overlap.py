@@ -79,10 +79,35 @@ def test_the_asymptotic_form_is_the_limit():
 def test_table_holds_values_and_derivatives():
     found = table(37, 0.2401)
     assert found.error <= overlap.ACCURACY
-    for a in (0.05, 0.2, 0.2401, 0.45, -0.3, 0.97):
+    for a in (0.0, 0.05, 0.2, 0.2401, 0.45, -0.2, 0.97):
         assert found.own(a) == pytest.approx(overlap.overlap(37, a, a, 1.3), rel=1e-8)
         assert found.cross(a) == pytest.approx(overlap.overlap(37, a, 0.2401, 1.3), rel=1e-8)
     assert found.cross(0.2401) == found.own(0.2401) == found.target
+
+
+@pytest.mark.parametrize("n, a, b", [(2, 2.275, 2.0), (37, 1.54, 2.0), (37, -0.2, 2.0)])
+def test_steep_scores_of_similar_size(n, a, b):
+    """Grids in proportion to the scores were in phase here: 7e-7 wrong."""
+    assert overlap.overlap(n, a, b) == pytest.approx(overlap.overlap(n, a, b, 1.5), rel=2e-9)
+
+
+@pytest.mark.parametrize("n, a_star", [(2, 1e-4), (999_997, 1e-4), (999_997, 0.2401), (997, 0.9)])
+def test_tables_at_the_ends_of_the_range(n, a_star):
+    found = overlap._made(n, a_star)
+    assert found.error <= overlap.ACCURACY
+    assert found.series.shape[1] <= 48
+    for a in (0.11 * a_star, 0.9 * a_star):
+        assert found.own(a) == pytest.approx(overlap.overlap(n, a, a, 1.6), rel=1e-8)
+        assert found.cross(a) == pytest.approx(overlap.overlap(n, a, a_star, 1.6), rel=1e-8)
+
+
+def test_a_slow_table_is_announced(monkeypatch, caplog):
+    monkeypatch.setattr(overlap, "QUIET", 0.0)
+    with caplog.at_level("INFO", logger="reduced_dynamics"):
+        overlap._made(37, 0.21)
+    assert [r.message for r in caplog.records] == [
+        "tabulating the overlaps for L = 40, a* = 0.21 by quadrature (once; kept in the cache)"
+    ]
 
 
 def test_a_saddle_is_not_exactly_at_c():

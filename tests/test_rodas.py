@@ -142,8 +142,8 @@ def exact(t, rate=1.0):
 
 def fixed_steps(system, count, end=2.0):
     """The state, and the dense output in the middle of the first step, after equal steps."""
-    from reduced_dynamics.rosenbrock.build import integrator
     from reduced_dynamics.problem import Options, Problem
+    from reduced_dynamics.rosenbrock.build import integrator
 
     problem = Problem(system, {}, Options(t_end=end, method="Rodas5P"))
     module = integrator(problem.system, problem.values, problem.compiled)._module
@@ -200,11 +200,10 @@ def test_stiffness_costs_no_steps(rotated):
 # ---------------------------------------------------------------- single runs
 
 
-@pytest.mark.parametrize("n", [2, 64, 1024])
-@pytest.mark.parametrize("name", ["musat3", "musat19"])
+@pytest.mark.parametrize(
+    "name, n", [("musat3", 2), ("musat3", 64), ("musat3", 1024), ("musat19", 2), ("musat19", 64)]
+)
 def test_emergence_is_that_of_radau(name, n):
-    if name == "musat19" and n > 64:
-        n = 100
     own = integrate(name, {"N": n}, method="Rodas5P")
     radau = integrate(name, {"N": n}, method="Radau", rtol=1e-11, atol=1e-14)
     assert own.t_end == pytest.approx(radau.t_end, rel=1e-8)
@@ -212,9 +211,6 @@ def test_emergence_is_that_of_radau(name, n):
     for event, t in radau.events.items():
         assert own.events[event] == (None if t is None else pytest.approx(t, rel=1e-8))
     assert own.loss_rise < 1e-15
-    assert own.stats["rhs"] == 8 * (own.stats["steps"] + own.stats["rejected"]) + own.stats[
-        "rhs"
-    ] % 8
 
 
 def test_crossings_of_a_quantity_that_swings_within_a_step():
@@ -247,7 +243,7 @@ def test_clamped_and_interrupted_runs():
     held = integrate("musat3", {"N": 8}, clamp={"alpha3": 1.5}, t_end=500, method="Rodas5P")
     other = integrate("musat3", {"N": 8}, clamp={"alpha3": 1.5}, t_end=500, method="Radau")
     assert (held["alpha3"] == 1.5).all()
-    assert held.events["T_alpha3"] == 0.0
+    assert held.events["T_alpha3"] is None
     assert held.events["t_icl"] == pytest.approx(other.events["t_icl"], rel=1e-8)
 
     def stop(progress):
@@ -260,6 +256,22 @@ def test_clamped_and_interrupted_runs():
 
 def test_a_flow_that_blows_up_ends_in_one_sentence():
     system = gradient_flow(-(x**3) / 3, [x], start={x: 1.0}, name="blowup")
-    with pytest.raises(rd.IntegrationError, match="Rodas5P failed at t = 1: .*--t-end") as caught:
+    with pytest.raises(rd.IntegrationError, match=r"Rodas5P failed at t = 1: .*--t-end") as caught:
         integrate(system, t_end=2.0, method="Rodas5P")
     assert caught.value.trajectory.t[-1] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_the_command_line_offers_it(capsys):
+    import json
+
+    from reduced_dynamics.commands.main import main
+
+    arguments = ["run", "musat3", "--set", "N=8", "--json", "--method", "Rodas5P", "--at", "1,10"]
+    assert main(arguments) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["solver"]["method"] == "Rodas5P"
+    assert told["stats"]["steps"] > 50
+    radau = integrate("musat3", {"N": 8}, method="Radau", at=[1, 10])
+    assert told["at"]["gamma3"][1] == pytest.approx(radau.at(10.0)[2], rel=1e-8)
+    assert main(["run", "musat3", "--method", "Rodas5"]) == 2
+    assert "did you mean 'Rodas5P'" in capsys.readouterr().err

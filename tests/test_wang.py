@@ -283,12 +283,14 @@ def test_scaling_of_the_emergence_time():
         ({}, {"start": {"w_Q": 2.0, "w_K": 2.0}}, "outside the exact engine's table"),
         ({"L": 4}, {}, "5 .. 1000000"),
         ({"w_star": -0.5}, {}, "out of range"),
-        ({"w_star": 1.8}, {}, "at most 3"),
+        ({"w_star": 1.8}, {}, "at most 2"),
         ({"sigma_init": 0}, {}, "fixed point"),
         ({"sigma_init": -1}, {}, "out of range"),
         ({"training": "joint", "engine": "exact"}, {}, "engine=asymptotic"),
-        ({"training": "joint"}, {"start": {"p1": "inf"}}, "finite"),
-        ({"training": "stage1"}, {}, "t_end"),
+        ({"training": "joint"}, {"start": {"p1": "inf"}}, "p1 infinite.* is training=stage2"),
+        ({"training": "joint", "L": 10**6}, {}, "lower L to at most"),
+        ({"training": "stage1"}, {}, "how long to train, e.g. --t-end"),
+        ({}, {"start": {"w_Q": -0.9, "w_K": 0.9}}, "-0.25 .. 1; start"),
         ({"training": "both"}, {}, "unknown value"),
     ],
     ids=str,
@@ -296,6 +298,20 @@ def test_scaling_of_the_emergence_time():
 def test_bad_input_ends_in_a_sentence(parameters, options, words):
     with pytest.raises(rd.InputError, match=words):
         rd.integrate("wang", parameters, **options)
+
+
+@pytest.mark.parametrize("engine", ["asymptotic", "exact"])
+def test_descent_ends_where_the_equations_cease_to_hold(engine):
+    """A step too long for h = 20 throws w_Q and w_K to the other side of the saddle."""
+    start = {"h": 20.0, "w_Q": 0.6, "w_K": 0.6}
+    with pytest.raises(rd.IntegrationError, match=r"w_Q w_K = ") as found:
+        rd.integrate("wang", {"engine": engine}, dynamics="gd", step=1.0, t_end=50, start=start)
+    assert found.value.trajectory.t[-1] < 50
+
+
+def test_report_says_how_little_is_left_for_the_plateau():
+    run = rd.integrate("wang")
+    assert any("5.9 % of its start" in line for line in WANG.remarks(run))
 
 
 def test_every_check_of_the_derivation_holds():

@@ -65,6 +65,7 @@ COMMANDS = {
     "derive": "derive",
     "run": "run",
     "validate": "validate",
+    "bench": "bench",
     "approximate": "approximate",
 }
 

@@ -65,7 +65,25 @@ def execute(options) -> int:
         for name, said in (("right", "with the actual W"), ("saturated_right", "saturated")):
             right = sum(bool(row[name]) for row in rows)
             print(f"the criterion {said} predicted {right} of {len(rows)} winners")
+        print("\n".join(_missed(rows)))
     return code
+
+
+def _missed(rows: list[dict[str, Any]]) -> list[str]:
+    """The settings whose winner a criterion did not predict, with its gap there."""
+    lines = []
+    for right, predicted, gap, said in (
+        ("right", "predicted", "gap", "actual W"),
+        ("saturated_right", "saturated", "saturated_gap", "saturated"),
+    ):
+        lines += [
+            f"  missed ({said}): dirichlet = {row['dirichlet']:g}, w_plus = {row['w_plus']:g}, "
+            f"loss = {row['loss']}: {row['winner'] or 'none'} won, not {row[predicted]}, which led "
+            f"by {row[gap]:.2%}"
+            for row in rows
+            if not row[right]
+        ]
+    return lines
 
 
 def _line(row: dict[str, Any], heading: bool) -> str:

@@ -207,7 +207,7 @@ def _at(found, quantity: str, t: float) -> str:
 
 def _selector_text(plan: Plan, report) -> list[str]:
     labels = plan.config.labels
-    width = 13
+    width = 15
     lines = ["  log10 p, mean and sd; recorded, z",
              "  " + " " * 8 + "".join(f"{_braces(k):>{width}}" for k in labels)]  # fmt: skip
     by = {(row["quantity"], row["t"]): row for row in report["summary"]}

@@ -84,8 +84,15 @@ def _elimination(n: int, head: str) -> list[str]:
     attempt that is not gives an error that is large or not a number, and is rejected.
     """
     inside = "        "
-    load = [f"{inside}m{i}{j} = -jacobian[{i * n + j} * LANES + l]" for i in range(n) for j in range(n)]
-    factor = [head, "def lane_factor(jacobian, inverse, matrix):", "    for l in range(LANES):", *load]
+    load = [
+        f"{inside}m{i}{j} = -jacobian[{i * n + j} * LANES + l]" for i in range(n) for j in range(n)
+    ]
+    factor = [
+        head,
+        "def lane_factor(jacobian, inverse, matrix):",
+        "    for l in range(LANES):",
+        *load,
+    ]
     factor += [f"{inside}m{i}{i} += inverse[l] * {1.0 / tableau.GAMMA!r}" for i in range(n)]
     for k in range(n):
         factor.append(f"{inside}m{k}{k} = 1.0 / m{k}{k}")
@@ -95,7 +102,7 @@ def _elimination(n: int, head: str) -> list[str]:
     factor += [
         f"{inside}matrix[{i * n + j} * LANES + l] = m{i}{j}" for i in range(n) for j in range(n)
     ]
-    entry = f"matrix[{{}} * LANES + l]"
+    entry = "matrix[{} * LANES + l]"
     solve = [head, "def lane_solve(matrix, x):", "    for l in range(LANES):"]
     solve += [f"{inside}x{k} = x[{k} * LANES + l]" for k in range(n)]
     for k in range(n):
@@ -114,7 +121,9 @@ def _template(name: str) -> str:
     return text
 
 
-def module_source(system: str, size: int, n_values: int, lanes: str = "", parameters: int = 0) -> str:
+def module_source(
+    system: str, size: int, n_values: int, lanes: str = "", parameters: int = 0
+) -> str:
     """The integrator's module from the source of a system's module.
 
     Parameters
@@ -148,8 +157,9 @@ SIGNATURES = {
         _TABLE,
     ),
     "march_points": (
-        _INTS, _TABLE, _STATE, _INTS, _FLAGS, _INTS, _STATE, _FLAGS, _INTS, _FLAGS, _STATE, "float64", "float64", "int64", _STATE, _TABLE, _TABLE, _TABLE, _INT_TABLE, _INTS,
-        _STATE, _CUBE,
+        _INTS, _TABLE, _STATE, _INTS, _FLAGS, _INTS, _STATE, _FLAGS, _INTS, _FLAGS, _STATE,
+        "float64", "float64", "int64", _STATE, _TABLE, _TABLE, _TABLE, _INT_TABLE, _INTS, _STATE,
+        _CUBE,
     ),
     "march_lanes": (
         _INTS, _TABLE, _STATE, _INTS, _INTS, _STATE, _FLAGS, _INTS, _FLAGS, _STATE, "float64",

@@ -37,7 +37,7 @@ ORDER, SAFETY, SHRINK, GROW = 5, 0.9, 0.2, 8.0
 REJECTIONS = 60
 #: A watched value whose variation, seen at three points of the step, times this is less than its
 #: distance from the level is out of reach.
-REMOTE = 50.0
+REMOTE = 20.0
 #: Nodes of the interpolant of a watched quantity; the part of the variation that its last two
 #: Chebyshev coefficients may carry; how many times its variation away from 0 it is out of reach.
 NODES, SMOOTH, FAR = 9, 0.05, 4.0
@@ -271,14 +271,11 @@ def search(what, level, first, last, z, after, inner, par, state, out, found, si
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def in_sight(what, level, first, last, z, after, inner, par, state, out):
-    """Whether a watched quantity may come to its level within the step."""
-    if what < SIZE:
-        return not out_of_reach(z, after, inner, level, what)
-    middle = watched(0.5, what, level, z, after, inner, par, state, out)
+def remote(first, middle, last):
+    """Whether a watched value keeps away from its level, from three values within the step."""
     centre = 0.5 * middle + 0.25 * (first + last)
     variation = 0.5 * abs(last - first) + abs(0.25 * (first + last) - 0.5 * middle)
-    return not abs(centre) > REMOTE * variation
+    return abs(centre) > REMOTE * variation
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -325,7 +322,7 @@ def march(
     )  # fmt: skip
     jacobian, matrix, stages = np.empty((SIZE, SIZE)), np.empty((SIZE, SIZE)), np.empty((8, SIZE))
     pivots = np.empty(SIZE, np.int64)
-    inner, rate_after = np.empty((3, SIZE)), np.empty(SIZE)
+    inner, rate_after, middle = np.empty((3, SIZE)), np.empty(SIZE), np.empty(VALUES)
     out, out_after, spare = (
         np.empty(VALUES + SIZE), np.empty(VALUES + SIZE), np.empty(VALUES + SIZE),
     )  # fmt: skip
@@ -383,13 +380,22 @@ def march(
         count = 0
         if error <= 1.0:
             dense(stages, inner)
+            halfway = False
             for e in range(events):
                 what = watch[e]
                 if first_only and not math.isnan(seen[e]):
                     continue
                 begin = (z[what] if what < SIZE else out[what - SIZE]) - levels[e]
                 end = (after[what] if what < SIZE else out_after[what - SIZE]) - levels[e]
-                if in_sight(what, levels[e], begin, end, z, after, inner, par, state, spare):
+                if what < SIZE:
+                    far = out_of_reach(z, after, inner, levels[e], what)
+                else:
+                    if not halfway:
+                        place(0.5, z, after, inner, state)
+                        values(state, par, middle)
+                        halfway = True
+                    far = remote(begin, middle[what - SIZE] - levels[e], end)
+                if not far:
                     known = count
                     count = search(
                         what, levels[e], begin, end, z, after, inner, par, state, spare,

@@ -27,7 +27,6 @@ from reduced_dynamics.rosenbrock.interface import (
     lane_stage,
     lane_values,
     rate_into,
-    values,
 )
 from reduced_dynamics.rosenbrock.kernel import (
     DONE,
@@ -110,6 +109,10 @@ def exponential(x):
     p = (p * r) * r + r
     scale = from_bits((bits(shifted) << 52) + (1023 << 52))
     return p * scale + scale
+
+
+#: What the generated lane functions call these, lest a coordinate bear the same name.
+_LANES, _exp = LANES, exponential
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
@@ -284,9 +287,9 @@ def march_lanes(
                     level[e, l] = levels[e] * now if of_start[e] else levels[e]
                     event_t[p, e] = math.nan
                     pending[e, l] = 1.0
-                    if from_start[e] and directions[e] >= 0 and now >= level[e, l]:
-                        if not of_start[e]:
-                            event_t[p, e], pending[e, l] = 0.0, 0.0
+                    there = from_start[e] and directions[e] >= 0 and not of_start[e]
+                    if there and now >= level[e, l]:
+                        event_t[p, e], pending[e, l] = 0.0, 0.0
                 if not usable:
                     final[p], reached[p], status[p] = one, 0.0, NOT_FINITE
                     final_values[p] = one_out[:VALUES]

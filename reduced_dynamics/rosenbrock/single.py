@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from reduced_dynamics.errors import IntegrationError
 from reduced_dynamics.problem import Problem
 from reduced_dynamics.rosenbrock.build import integrator
+from reduced_dynamics.rosenbrock.kernel import CROSSED as CROSSINGS
 from reduced_dynamics.rosenbrock.kernel import (
     DONE,
     JAC,
@@ -19,15 +22,15 @@ from reduced_dynamics.rosenbrock.kernel import (
     STUCK,
     TOO_MANY,
 )
-from reduced_dynamics.rosenbrock.kernel import CROSSED as CROSSINGS
 from reduced_dynamics.trajectory import NODES
 
 #: The tolerances asked for are the trajectory's; a step is given this part of them.
 LOCAL = 1.0
 #: A step count no healthy run comes near; beyond it a run is stuck.
 MAX_STEPS = 200_000
-#: Steps computed between two looks at the clock, the horizon and the keyboard.
-CHUNK = 128
+#: Steps between two looks at the clock, the horizon and the keyboard: at first, and at most; as
+#: many as take about `PAUSE` seconds.
+FIRST, MOST_STEPS, PAUSE = 32, 1024, 0.1
 
 REASONS = {
     STUCK: "the step has become too small to go on",
@@ -55,40 +58,55 @@ def run_rodas(problem: Problem, recorder, progress) -> str:
     held = np.ascontiguousarray(problem.held)
     watch, directions = watches(problem), np.array([e.direction for e in problem.events])
     seen = np.full(len(watch), np.nan)
-    times, nodes = np.empty(CHUNK), np.empty((CHUNK, NODES, size))
-    table = np.empty((CHUNK, len(problem.first)))
+    times, nodes = np.empty(MOST_STEPS), np.empty((MOST_STEPS, NODES, size))
+    table = np.empty((MOST_STEPS, len(problem.first)))
     room = 4 * MOST
     event, at, sign = np.empty(room, np.int64), np.empty(room), np.empty(room, np.int64)
     where = np.empty((room, size))
     none, no_states = np.empty(0), np.empty((0, size))
+    taken, chunk = 0, FIRST
     while True:
+        began = time.perf_counter()
         status = march(
             z, clock, counts, problem.par, held, watch, problem.levels, directions, False, seen,
             problem.t_end, options.rtol * LOCAL, options.atol * LOCAL, MAX_STEPS, none, no_states,
-            times, nodes, table, event, at, sign, where,
+            times[:chunk], nodes[:chunk], table[:chunk], event, at, sign, where,
         )  # fmt: skip
+        seconds = time.perf_counter() - began
+        chunk = min(2 * chunk, MOST_STEPS) if seconds < 0.5 * PAUSE else chunk
+        chunk = max(chunk // 2, 1) if seconds > 2.0 * PAUSE else chunk
         recorder.stats |= {
             "rhs": int(counts[RHS]),
             "jac": int(counts[JAC]),
             "rejected": int(counts[REJECTED]),
         }
-        crossed, count = 0, int(counts[CROSSINGS])
-        steps = int(counts[RECORDED])
-        kept, values, reached = nodes[:steps].copy(), table[:steps].copy(), times[:steps].tolist()
-        for k in range(steps):
-            while crossed < count and at[crossed] <= reached[k]:
-                c = crossed
-                recorder.cross(
-                    problem.events[event[c]], float(at[c]), int(sign[c]), where[c].copy()
-                )
-                crossed += 1
-            if reason := problem.outside(kept[k, -1]):
-                raise IntegrationError(reason, recorder.trajectory(reason))
-            recorder.stats["steps"] += 1
-            recorder.add_step(reached[k], kept[k], values[k])
+        steps, crossed = int(counts[RECORDED]), int(counts[CROSSINGS])
+        reached, kept, values = times[:steps].copy(), nodes[:steps].copy(), table[:steps].copy()
+        crossings = [
+            (problem.events[event[c]], float(at[c]), int(sign[c]), where[c])
+            for c in range(crossed - 1, -1, -1)
+        ]
+        watchful = problem.automatic or problem.system.outside is not None
+        if not watchful and steps and (np.diff(reached, prepend=recorder.t[-1]) > 0.0).all():
+            for crossing in reversed(crossings):
+                recorder.cross(*crossing)
+            recorder.add_steps(reached, kept, values)
+            recorder.stats["steps"] = taken + steps
             message = recorder.done()
             if message is not None:
                 return message
+        else:
+            for k in range(steps):
+                while crossings and crossings[-1][1] <= reached[k]:
+                    recorder.cross(*crossings.pop())
+                recorder.add_step(float(reached[k]), kept[k], values[k])
+                if reason := problem.outside(kept[k, -1]):
+                    raise IntegrationError(reason, recorder.trajectory(reason))
+                recorder.stats["steps"] = taken + k + 1
+                message = recorder.done()
+                if message is not None:
+                    return message
+        taken += steps
         if progress is not None:
             progress(recorder.progress())
         if status not in (RUNNING, DONE):

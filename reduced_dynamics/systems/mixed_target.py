@@ -25,8 +25,17 @@ _MEANINGS = {
     "h": "layer 2, induction head: output",
 }
 
-#: The exact engine's quadrature is checked up to here.
-LARGEST_A_STAR = 3.0
+_ENDLESS = (
+    "training=stage1 has no end of its own (p1 grows like log t, and hardly at all from a small "
+    "sigma_init); say how long to train, e.g. --t-end 1e6"
+)
+#: Longest sequence with finite p1, where an evaluation takes a time in proportion to L.
+LARGEST_FINITE_L = 10**4
+_AT_INFINITY = {"p1": "p1 infinite, which copies the token before, is training=stage2"}
+
+#: The exact engine's tables are verified up to the first for L up to LONG, to the second beyond:
+#: Q(a, a*) then spans too many decades for its series to be precise at both ends.
+LARGEST_A_STAR, LARGEST_A_STAR_LONG, LONG = 2.0, 0.9, 1000
 
 _PARAMETERS = (
     Parameter("L", 40, "length of a sequence; the induction head sees L-3 pairs", "int", 5, 10**6),
@@ -89,6 +98,11 @@ def a_star(values: Mapping[str, Any]) -> float:
 
 def _check(values: Mapping[str, Any]) -> None:
     a, engine, training = a_star(values), values["engine"], values["training"]
+    if training != "stage2" and values["L"] > LARGEST_FINITE_L:
+        raise InputError(
+            f"training={training} has a finite p1, for which every evaluation is a sum over the "
+            f"sequence; lower L to at most {LARGEST_FINITE_L}, or set training=stage2"
+        )
     if values["sigma_init"] == 0.0:
         raise InputError(
             "sigma_init = 0 puts w_Q and w_K at a fixed point: neither would ever move, and the "
@@ -99,10 +113,11 @@ def _check(values: Mapping[str, Any]) -> None:
             f"training={training} has a finite p1, for which there is no exact engine; set "
             "engine=asymptotic, or training=stage2"
         )
-    if engine == "exact" and a > LARGEST_A_STAR:
+    largest = LARGEST_A_STAR if values["L"] <= LONG else LARGEST_A_STAR_LONG
+    if engine == "exact" and a > largest:
         raise InputError(
-            f"w_star**teacher_exponent = {a:g} is beyond the range of the exact engine; lower "
-            f"w_star until that is at most {LARGEST_A_STAR:g}"
+            f"w_star**teacher_exponent = {a:g} is beyond the range of the exact engine "
+            f"at L = {values['L']}; lower w_star until that is at most {largest:g}"
         )
     if engine == "asymptotic" and 2.0 * a * a >= 1.0:
         remedy = (
@@ -135,19 +150,21 @@ def _pack(values: Mapping[str, Any]) -> Sequence[float]:
 def _outside(values: Mapping[str, Any], state: Mapping[str, float]) -> str:
     a = state["w_Q"] * state["w_K"]
     if values["engine"] == "exact":
-        from reduced_dynamics.overlap import table
+        from reduced_dynamics.overlap import BACK, table
 
         reach = table(values["L"] - 3, a_star(values)).reach
-        if abs(a) <= reach:
+        if -BACK <= a <= reach:
             return ""
         return (
-            f"w_Q w_K = {a:g} lies outside the exact engine's table, within ±{reach:g}; start "
+            f"w_Q w_K = {a:g} lies outside the exact engine's table, {-BACK:g} .. {reach:g}; start "
             "nearer to the origin"
         )
-    spread = 1.0
-    if values["training"] != "stage2":
-        spread = 2.0 - _mean_variance(values["L"] - 3, state["p1"])
-    if 2.0 * a * a * spread < 1.0 and 2.0 * a * a_star(values) < 1.0:
+    finite, fits = values["training"] != "stage2", 2.0 * a * a_star(values) < 1.0
+    # Keys vary by 0..1 on average over the pairs; that mean matters near the edge only.
+    if fits and 2.0 * a * a * (2.0 if finite else 1.0) < 1.0:
+        return ""
+    spread = 2.0 - _mean_variance(values["L"] - 3, state["p1"]) if finite else 1.0
+    if fits and 2.0 * a * a * spread < 1.0:
         return ""
     remedy = "set engine=exact" if values["training"] == "stage2" else "start nearer to the origin"
     return f"w_Q w_K = {a:g} is beyond the range of the asymptotic engine, 2 a^2 < 1; {remedy}"
@@ -163,6 +180,18 @@ def _mean_variance(n: int, p1: float) -> float:
     return float(each.mean())
 
 
+def _remarks(trajectory) -> list[str]:
+    """How little of the induction loss is left for the plateau: h moves before w does."""
+    if trajectory.events.get("T_plateau_in") is None:
+        return []
+    part = 1.01 / float(trajectory["L_IH_over_L_sad"][0])
+    return [
+        "",
+        f"L_IH is down to {100 * part:.2g} % of its start when it enters the plateau: h rises "
+        "while w_Q w_K is near 0",
+    ]
+
+
 def _derive(values: Mapping[str, Any]):
     from derivations.mixed_target import derive_wang
 
@@ -170,7 +199,10 @@ def _derive(values: Mapping[str, Any]):
 
 
 def _coordinates(names: Sequence[str]) -> tuple[Coordinate, ...]:
-    return tuple(Coordinate(name, _MEANINGS[name], "sigma_init") for name in names)
+    return tuple(
+        Coordinate(name, _MEANINGS[name], "sigma_init", _AT_INFINITY.get(name, ""))
+        for name in names
+    )
 
 
 def _adapt(values: Mapping[str, Any]) -> ReducedSystem:
@@ -184,6 +216,7 @@ def _adapt(values: Mapping[str, Any]) -> ReducedSystem:
         events=() if first else _EVENTS,
         formed=() if first else WANG.formed,
         horizon="" if first else WANG.horizon,
+        no_horizon=_ENDLESS if first else "",
         precise=False,
     )
 
@@ -203,6 +236,7 @@ WANG = ReducedSystem(
     outside=_outside,
     check=_check,
     choose=_choose,
+    remarks=_remarks,
     adapt=_adapt,
     horizon="200 * L * (1 + alpha_star)**2 / w_star**teacher_exponent * (1 - log(sigma_init))",
     formed=("T_converged",),
