@@ -354,7 +354,7 @@ class _Arrays:
             [e.from_start and e.watch not in clamp for e in events], dtype=bool
         )
         self.ends = np.array(group.ends, dtype=float)
-        self.rtol, self.atol, self.at = rtol * single.LOCAL, atol * single.LOCAL, at
+        self.rtol, self.atol, self.at = rtol * single.LOCAL[0], atol * single.LOCAL[1], at
         self.event_t = np.full((count, len(events)), np.nan)
         self.final = np.full((count, size), np.nan)
         self.values = np.full((count, values), np.nan)

@@ -448,13 +448,13 @@ def test_bad_values_are_refused(decay):
 @pytest.mark.parametrize("method", METHODS)
 def test_flows_that_cannot_go_on_say_so(method):
     blow_up = rd.gradient_flow(x**3, [x], start={x: -1})
-    with pytest.raises(rd.IntegrationError, match=r"t = 0\.333333.*try --method") as caught:
+    with pytest.raises(rd.IntegrationError, match=r"t = 0\.33333.*try --method") as caught:
         rd.integrate(blow_up, t_end=5, method=method, rtol=1e-5, atol=1e-8)
     partial = caught.value.trajectory
     assert np.isfinite(partial.z).all()
     assert partial.z[-1, 0] < -100
     root = rd.gradient_flow(x + sp.sqrt(x), [x], start={x: 1.0})
-    with pytest.raises(rd.IntegrationError, match="no longer finite"):
+    with pytest.raises(rd.IntegrationError, match=r"no longer finite|too small"):
         rd.integrate(root, t_end=50, method=method)
     with pytest.raises(rd.InputError, match="gradient is not finite at the start"):
         rd.integrate(root, t_end=50, method=method, start={"x": 0})

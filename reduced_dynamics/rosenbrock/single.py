@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 from reduced_dynamics.errors import IntegrationError
+from reduced_dynamics.flow import ADVANCE, PATIENCE
 from reduced_dynamics.problem import Problem
 from reduced_dynamics.rosenbrock.build import integrator
 from reduced_dynamics.rosenbrock.kernel import CROSSED as CROSSINGS
@@ -24,8 +25,9 @@ from reduced_dynamics.rosenbrock.kernel import (
 )
 from reduced_dynamics.trajectory import NODES
 
-#: The tolerances asked for are the trajectory's; a step is given this part of them.
-LOCAL = 1.0
+#: The tolerances asked for are the trajectory's; a step is given these parts of them, relative and
+#: absolute. A small start on a plateau needs the second: errors grow there as the state does.
+LOCAL = (1.0, 1e-3)
 #: A step count no healthy run comes near; beyond it a run is stuck.
 MAX_STEPS = 200_000
 #: Steps between two looks at the clock, the horizon and the keyboard: at first, and at most; as
@@ -65,12 +67,13 @@ def run_rodas(problem: Problem, recorder, progress) -> str:
     where = np.empty((room, size))
     none, no_states = np.empty(0), np.empty((0, size))
     taken, chunk = 0, FIRST
+    mark = (0, 0.0)  # steps and time when it was last looked whether they advance
     while True:
         began = time.perf_counter()
         status = march(
             z, clock, counts, problem.par, held, watch, problem.levels, directions, False, seen,
-            problem.t_end, options.rtol * LOCAL, options.atol * LOCAL, MAX_STEPS, none, no_states,
-            times[:chunk], nodes[:chunk], table[:chunk], event, at, sign, where,
+            problem.t_end, options.rtol * LOCAL[0], options.atol * LOCAL[1], MAX_STEPS, none,
+            no_states, times[:chunk], nodes[:chunk], table[:chunk], event, at, sign, where,
         )  # fmt: skip
         seconds = time.perf_counter() - began
         chunk = min(2 * chunk, MOST_STEPS) if seconds < 0.5 * PAUSE else chunk
@@ -107,6 +110,10 @@ def run_rodas(problem: Problem, recorder, progress) -> str:
                 if message is not None:
                     return message
         taken += steps
+        if taken - mark[0] >= PATIENCE and status == RUNNING:
+            if recorder.t[-1] - mark[1] <= ADVANCE * recorder.t[-1]:
+                raise _failure(problem, recorder, "steps no longer advance the time")
+            mark = (taken, recorder.t[-1])
         if progress is not None:
             progress(recorder.progress())
         if status not in (RUNNING, DONE):
