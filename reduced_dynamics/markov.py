@@ -16,7 +16,7 @@ import numpy as np
 from reduced_dynamics import markov_bank
 from reduced_dynamics.compiled import compile_system
 from reduced_dynamics.systems import get
-from reduced_dynamics.systems.markov import label, subsets
+from reduced_dynamics.systems.markov import SELECTED, label, subsets
 
 #: log c² of subsets that are absent.
 _ABSENT = -700.0
@@ -104,10 +104,10 @@ def criterion(parameters: Mapping[str, Any] | None = None) -> Criterion:
 
 
 def winner(trajectory) -> str | None:
-    """The subset with p above 1/2 at the end of a trajectory, if there is one."""
+    """The subset with p above .99 at the end of a trajectory, if there is one."""
     final = {k: v[-1] for k, v in trajectory.observables.items() if k != "p_top"}
     name = max(final, key=final.get)
-    return name.removeprefix("p_") if final[name] > 0.5 else None
+    return name.removeprefix("p_") if final[name] > SELECTED else None
 
 
 def forecast(trajectory) -> list[str]:
@@ -126,7 +126,7 @@ def forecast(trajectory) -> list[str]:
     )
     if won is None:
         return [*lines, "  no subset has won yet"]
-    verdict = "as predicted" if won == found.winner else f"not {found.winner}, as predicted"
+    verdict = "as predicted" if won == found.winner else f"where {found.winner} was predicted"
     return [*lines, f"  selected: {won}, {verdict} (gap to the second {found.gap:.1%})"]
 
 

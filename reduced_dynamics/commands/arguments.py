@@ -125,13 +125,13 @@ def number(name: str, value: Any) -> float:
     return result
 
 
-def times(value: Any) -> list[float]:
-    """Times from ``"1,2,3"`` or a list."""
+def times(value: Any, option: str = "at") -> list[float]:
+    """Times, or other numbers that `option` takes, from ``"1,2,3"`` or a list."""
     parts = value.split(",") if isinstance(value, str) else value
     parts = parts if isinstance(parts, list) else [parts]
-    result = [number("at", p) for p in parts]
+    result = [number(option, p) for p in parts]
     if not result:
-        raise InputError("--at takes times separated by commas, such as --at 10,100,1e3")
+        raise InputError(f"--{option} takes numbers separated by commas: --{option} 10,100,1e3")
     return result
 
 

@@ -39,7 +39,7 @@ def execute(options) -> int:
     if options.values is not None:
         if varied is None:
             raise InputError(f"the study {options.study} goes over nothing that --values could set")
-        keywords[varied] = times(options.values)
+        keywords[varied] = times(options.values, "values")
     parameters = pairs("set", options.set)
     rows, code, reporter = [], 0, Reporter()
     try:

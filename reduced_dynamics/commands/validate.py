@@ -28,6 +28,8 @@ by t = step x learning rate / D.
   simulate.py validate musat3                      the other 16 coordinates are held at 0
   simulate.py validate musat19 --study batch --plot batch.pdf
   simulate.py validate standard --seeds 5          order of emergence in a standard transformer
+  simulate.py validate wang --study sequences      error against the number of sequences
+  simulate.py validate chen --seeds 5              the authors' recorded run beside ours
   simulate.py validate ih --study heads --seeds 5  which heads and widths learn the 4-gram head
 
 Ctrl-C keeps what was done; with --checkpoint the same command takes it up again. Of several
@@ -52,7 +54,7 @@ def add_parser(commands):
         description=DESCRIPTION,
     )
     add = command.add_argument
-    add("system", metavar="SYSTEM", help="musat19, musat3; or standard")
+    add("system", metavar="SYSTEM", help="musat19, musat3, wang, chen; or standard, ih")
     add("--set", action="append", default=[], metavar="K=V", help="a parameter (repeatable)")
     add(
         "--t-end",
@@ -69,7 +71,12 @@ def add_parser(commands):
     add("--perturbation", metavar="X", help="the same, its part off the subspace only (0)")
     add("--clamp", action="append", default=[], metavar="NAME=X", help="held in both (repeatable)")
     add("--seeds", metavar="COUNT|S1,S2,...", help="how many seeds, from 0 on; or which")
-    add("--study", metavar="|".join(STUDIES), help="repeat over batch sizes, ...; ih: heads, ...")
+    add(
+        "--study",
+        metavar="|".join(STUDIES),
+        help="repeat over batch sizes, ...; wang: sequences, step, scaling; chen: criterion, "
+        "stages, step, transfer; ih: heads, needed",
+    )
     add("--values", metavar="V1,V2,...", help="the values that the study goes over")
     add("--checkpoint", metavar="FILE.npz", help="keep training here, and resume it from here")
     add("--out", metavar="FILE", help="save the full trajectory: .nc, .npz, .csv or .json")
@@ -196,7 +203,7 @@ def _plan_options(options) -> dict[str, Any]:
     found |= {k: given[k] for k in ("t_end", "optimiser", "study") if k in given}
     for name in ("at", "values"):
         if name in given:
-            found[name] = times(given[name])
+            found[name] = times(given[name], name)
     if options.clamp:
         found["clamp"] = pairs("clamp", options.clamp)
     return found
@@ -387,9 +394,9 @@ def study_text(study: Study, columns: Columns, note: str) -> list[str]:
     for name, heading in columns:
         slope = study.slope(name)
         if slope is not None:
-            lines.append(
-                f"  {heading:10} ~ {head}^({slope.exponent:.3f} ± {slope.standard_error:.3f})"
-            )
+            known = not math.isnan(slope.standard_error)
+            error = f" ± {slope.standard_error:.3f}" if known else ", two values: no error known"
+            lines.append(f"  {heading:10} ~ {head}^({slope.exponent:.3f}{error})")
     return lines
 
 
@@ -426,7 +433,12 @@ def study_json(study: Study, columns: Columns) -> dict[str, Any]:
         "over": study.option,
         "points": {name: values.tolist() for name, values in study.points.items()},
         "slopes": {
-            name: slope and {"exponent": slope.exponent, "standard_error": slope.standard_error}
+            name: slope
+            and {
+                "exponent": slope.exponent,
+                # JSON knows no nan: two values leave no error.
+                "standard_error": finite(slope.standard_error),
+            }
             for name, slope in slopes.items()
         },
     }

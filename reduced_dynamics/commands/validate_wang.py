@@ -98,7 +98,7 @@ def _jobs(options) -> list[MixedJob]:
     if "learning_rate" in given:
         found["learning_rate"] = number("learning-rate", given["learning_rate"])
     found |= {k: given[k] for k in ("t_end", "optimiser", "study") if k in given}
-    found |= {k: times(given[k]) for k in ("at", "values") if k in given}
+    found |= {k: times(given[k], k) for k in ("at", "values") if k in given}
     jobs = plan(system, parameters, clamp=pairs("clamp", options.clamp), **found)
     if options.checkpoint and jobs[0].config.optimiser == "flow":
         raise InputError(

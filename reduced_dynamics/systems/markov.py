@@ -24,6 +24,8 @@ TRAINING = (
     "joint",
     *("-".join(order) for k in (1, 2, 3) for order in itertools.permutations(PARTS, k)),
 )
+#: A subset has won when its p reaches this.
+SELECTED = 0.99
 
 _PARAMETERS = (
     Parameter("S", 3, "number of states of the chain", "int", 2, 100),
@@ -204,7 +206,7 @@ CHEN = ReducedSystem(
     coordinates=_coordinates(3, 2),
     parameters=_PARAMETERS,
     observables=_observables(3, 2),
-    events=(Event("T_selected", "some subset's p first reaches .99", "p_top", 0.99),),
+    events=(Event("T_selected", "some subset's p first reaches .99", "p_top", SELECTED),),
     invariants=(Invariant("log_sum_c2", "log of the sum of all c^2"),),
     derive=_derive,
     structure=("S", "n", "H", "degree", "limit", "loss"),

@@ -51,7 +51,7 @@ _PARAMETERS = (
         "w_star",
         0.49,
         "the target's attention weight; its scores are a* = w_star**teacher_exponent times"
-        " x_L x_(s-1)",
+        f" x_L x_(s-1), with a* at most {LARGEST_A_STAR:g}, {LARGEST_A_STAR_LONG:g} for L > {LONG}",
         "float",
         0.01,
         LARGEST_A_STAR,
@@ -185,8 +185,15 @@ def _remarks(trajectory) -> list[str]:
     if trajectory.events.get("T_plateau_in") is None:
         return []
     part = 1.01 / float(trajectory["L_IH_over_L_sad"][0])
+    stuck = []
+    if trajectory["w_Q"][0] == -trajectory["w_K"][0]:
+        stuck = [
+            "w_Q = -w_K at the start leads into the saddle, which the exact flow never leaves: any "
+            "time after T_plateau_in is one of rounding errors"
+        ]
     return [
         "",
+        *stuck,
         f"L_IH is down to {100 * part:.2g} % of its start when it enters the plateau: h rises "
         "while w_Q w_K is near 0",
     ]

@@ -280,7 +280,8 @@ class _MixedTarget:
         t = rows[:, 0] * config.time_step
         loss, parts, z = rows[:, 1], rows[:, 2:4], rows[:, 4:]
         observables = {"L_G4": parts[:, 0].copy(), "L_IH": parts[:, 1].copy()}
-        observables["L_IH_over_L_sad"] = observables["L_IH"] / self.sequences.saddle[1]
+        with np.errstate(divide="ignore", invalid="ignore"):  # few sequences have no saddle
+            observables["L_IH_over_L_sad"] = observables["L_IH"] / self.sequences.saddle[1]
         events = {} if config.training == "stage1" else LEVELS
         return Trajectory(
             system=self.name,
