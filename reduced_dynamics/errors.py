@@ -51,3 +51,16 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     close = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.5)
     hint = f"; did you mean '{lowered[close[0]]}'?" if close else ""
     return InputError(f"unknown {kind} '{name}'{hint} (known: {', '.join(known)})")
+
+
+def check_interrupt(error: BaseException) -> None:
+    """Raise the error again unless it is Ctrl-C.
+
+    Python wraps a KeyboardInterrupt that meets a compiled function as it returns in a SystemError;
+    handlers of an interruption catch both and ask here.
+    """
+    cause: BaseException | None = error
+    while isinstance(cause, SystemError):
+        cause = cause.__cause__
+    if not isinstance(cause, KeyboardInterrupt):
+        raise error

@@ -14,7 +14,7 @@ import numpy as np
 
 from reduced_dynamics.compiled import compile_system
 from reduced_dynamics.descent import run_descent
-from reduced_dynamics.errors import InputError, IntegrationError, unknown
+from reduced_dynamics.errors import InputError, IntegrationError, check_interrupt, unknown
 from reduced_dynamics.flow import run_flow
 from reduced_dynamics.problem import ATOL, DYNAMICS, METHODS, RTOL, THRESHOLD, Options, Problem
 from reduced_dynamics.recorder import Progress, Recorder, versions
@@ -124,7 +124,8 @@ def integrate(
     try:
         with np.errstate(all="ignore"):
             message = run(problem, recorder, progress)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemError) as stopped:
+        check_interrupt(stopped)
         raise Interrupted(
             recorder.trajectory(f"interrupted by the user at t = {recorder.t[-1]:g}")
         ) from None

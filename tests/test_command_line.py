@@ -197,7 +197,7 @@ BAD_CONFIG = {
     "t-end = true": "number",
     "t-end = [1]": "number",
     "at = [[1]]": "number",
-    "at = []": "--at takes times",
+    "at = []": "--at takes numbers",
     "set = 3": "must be a table",
     "method = {a = 1}": "must be a value",
     "[set]\nN = true": "must be a number",

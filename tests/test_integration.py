@@ -178,3 +178,21 @@ def test_the_first_integral_is_the_one_in_closed_form():
     value = alpha + np.expm1(alpha) / (2 * 20 - 2) - beta**2 / 2
     assert np.abs(value).max() < 1e-8
     assert math.isclose(np.abs(value).max(), trajectory.invariants["first_integral"], rel_tol=0.5)
+
+
+def test_ctrl_c_within_a_compiled_function_is_an_interruption(monkeypatch):
+    """numba hands on a KeyboardInterrupt as the cause of a SystemError."""
+
+    def stop(*_):
+        raise SystemError("returned a result with an exception set") from KeyboardInterrupt()
+
+    monkeypatch.setattr("reduced_dynamics.integration.run_flow", stop)
+    with pytest.raises(Interrupted):
+        integrate("musat3", {"N": 4})
+
+    def fail(*_):
+        raise SystemError("something else")
+
+    monkeypatch.setattr("reduced_dynamics.integration.run_flow", fail)
+    with pytest.raises(SystemError, match="something else"):
+        integrate("musat3", {"N": 4})

@@ -18,7 +18,7 @@ from contextlib import suppress
 from importlib import import_module
 
 from reduced_dynamics._version import __version__
-from reduced_dynamics.errors import InputError, ReducedDynamicsError, unknown
+from reduced_dynamics.errors import InputError, ReducedDynamicsError, check_interrupt, unknown
 
 INTERRUPTED = 130
 
@@ -94,7 +94,8 @@ def main(arguments: Sequence[str]) -> int:
     except ReducedDynamicsError as error:
         print(f"simulate.py: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemError) as stopped:
+        check_interrupt(stopped)
         print("simulate.py: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:

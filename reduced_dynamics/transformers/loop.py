@@ -20,7 +20,12 @@ import numba
 import numpy as np
 
 from reduced_dynamics import __version__, files
-from reduced_dynamics.errors import InputError, IntegrationError, ReducedDynamicsError
+from reduced_dynamics.errors import (
+    InputError,
+    IntegrationError,
+    ReducedDynamicsError,
+    check_interrupt,
+)
 from reduced_dynamics.trajectory import Trajectory
 from reduced_dynamics.transformers.optimisers import Arrays, Optimiser
 
@@ -193,7 +198,8 @@ def run(
                 left = (now - begun) * (model.steps - step) / max(done, 1)
                 progress(step, model.steps, loss, left)
                 reported = now
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemError) as stopped:
+        check_interrupt(stopped)
         message = f"training was interrupted before step {state.step} of {model.steps}"
         if checkpoint is not None:
             message += (

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.integrate import LSODA
 
-from reduced_dynamics.errors import InputError, IntegrationError, unknown
+from reduced_dynamics.errors import InputError, IntegrationError, check_interrupt, unknown
 from reduced_dynamics.trajectory import Crossing, Trajectory
 from reduced_dynamics.transformers import mixed_target
 from reduced_dynamics.transformers.loop import (
@@ -373,7 +373,8 @@ def _integrate(model: _MixedTarget, progress: Progress | None) -> Trajectory:
                 part = solver.t / times[-1]
                 left = (time.perf_counter() - begun) * (1.0 - part) / part
                 progress(round(part * model.steps), model.steps, rows[-1][1], left)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemError) as stopped:
+        check_interrupt(stopped)
         message = f"the flow was interrupted at t = {solver.t:g} of {times[-1]:g}"
         raise TrainingInterrupted(message, len(rows), so_far(message), None) from None
     return so_far("the horizon was reached")
