@@ -27,6 +27,11 @@ _HOMES = {
     "to_dataset": "reduced_dynamics.storage",
     "trajectory_figure": "reduced_dynamics.plotting",
     "save_figure": "reduced_dynamics.figure_style",
+    "fixed_points": "reduced_dynamics.analysis.fixed_points",
+    "plane": "reduced_dynamics.analysis.plane",
+    "spectrum": "reduced_dynamics.analysis.spectrum",
+    "sensitivities": "reduced_dynamics.analysis.sensitivity",
+    "phases": "reduced_dynamics.analysis.phases",
     "InputError": "reduced_dynamics.errors",
     "IntegrationError": "reduced_dynamics.errors",
 }

@@ -65,6 +65,7 @@ COMMANDS = {
     "derive": "derive",
     "run": "run",
     "validate": "validate",
+    "analyse": "analyse",
     "bench": "bench",
     "approximate": "approximate",
 }

@@ -1,0 +1,326 @@
+"""``analyse``: fixed points, phase portraits, spectra, sensitivities and phases of a system."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from reduced_dynamics.commands.arguments import add_options, gather, number
+from reduced_dynamics.commands.progress import Reporter
+from reduced_dynamics.errors import InputError, unknown
+from reduced_dynamics.integration import integrate, versions
+from reduced_dynamics.system import ReducedSystem
+from reduced_dynamics.systems import get
+
+DESCRIPTION = """\
+What a dynamical-systems tool is asked for, of any reduced system.
+
+  simulate.py analyse wang fixed-points --clamp p=20
+  simulate.py analyse wang plane --x w_Q=-1.5:1.5 --y w_K=-1.5:1.5 --start p=20 --plot saddle.pdf
+  simulate.py analyse musat3 spectrum --set N=64 --plot spectrum.pdf
+  simulate.py analyse musat3 sensitivities --set N=64
+  simulate.py analyse wang phases --of L_IH
+
+fixed-points  with eigenvalues, in a box; --clamp holds coordinates, --box NAME=LOW:HIGH sets it
+plane         streamlines and nullclines along two coordinates; the others are where --start says,
+              or where the run is at the time --at; --run draws the run as well
+spectrum      eigenvalues of the Jacobian and the stiffness ratio along a run
+sensitivities of emergence times to the start and to the parameters
+phases        where the loss stands still and where it falls, and what moves meanwhile
+"""
+
+
+def add_parser(commands):
+    command = commands.add_parser(
+        "analyse", help="fixed points, portraits, spectra, sensitivities", description=DESCRIPTION
+    )
+    command.add_argument("system", nargs="?", metavar="SYSTEM", help="musat3, wang, ...")
+    command.add_argument("study", nargs="?", metavar="STUDY", help=" | ".join(STUDIES))
+    add_options(command)
+    add = command.add_argument
+    add("--x", metavar="NAME=LOW:HIGH", help="plane: the coordinate along x")
+    add("--y", metavar="NAME=LOW:HIGH", help="plane: the coordinate along y")
+    add("--run", action="store_true", help="plane: draw the run too")
+    add("--box", action="append", default=[], metavar="NAME=LOW:HIGH", help="fixed-points: where")
+    add("--tries", metavar="K", help="fixed-points: starting points of the search (64)")
+    add("--of", metavar="NAME", help="phases: of this observable (the loss)")
+    add("--plot", metavar="FILE", help="draw it: .png, .pdf or .svg")
+    add("--json", action="store_true", help="print one JSON object, nothing else")
+    return command
+
+
+def execute(options) -> int:
+    parameters, integration, files = gather(options)
+    if not files["system"] or not options.study:
+        raise InputError(
+            "name a system and a study, e.g. simulate.py analyse wang fixed-points; the studies "
+            f"are {', '.join(STUDIES)}"
+        )
+    system = get(files["system"])
+    if options.study not in STUDIES:
+        raise unknown("study", options.study, STUDIES)
+    study, own, draws = STUDIES[options.study]
+    for name in sorted(set().union(*(o for _, o, _ in STUDIES.values())) - own):
+        if getattr(options, name):
+            raise InputError(f"--{name} has no meaning for {options.study}; drop it")
+    if files["plot"]:
+        if not draws:
+            raise InputError(f"{options.study} draws nothing; drop --plot, or use the study plane")
+        from reduced_dynamics.figure_style import check_target
+
+        check_target(files["plot"])
+    text, result, figure = study(system, parameters, integration, options)
+    if files["plot"]:
+        from reduced_dynamics.figure_style import save_figure
+
+        save_figure(figure(), files["plot"])
+        print(f"drew {files['plot']}", file=sys.stderr if files["json"] else sys.stdout)
+    if files["json"]:
+        head = {"system": system.name, "study": options.study, "parameters": result.pop("values")}
+        print(json.dumps(head | _plain(result) | {"versions": versions()}, indent=1))
+    else:
+        print("\n".join(text))
+    return 0
+
+
+def _fixed_points(system: ReducedSystem, parameters, integration, options):
+    from reduced_dynamics.analysis.fixed_points import fixed_points
+
+    for name in integration:
+        if name != "clamp":
+            raise InputError(f"--{name.replace('_', '-')} has no meaning for fixed-points; drop it")
+    tries = number("tries", options.tries) if options.tries else 64
+    if tries != int(tries):
+        raise InputError(f"--tries takes a whole number, not {options.tries}")
+    box = {name: (low, high) for name, low, high in (_range("box", text) for text in options.box)}
+    hold = integration.get("clamp")
+    found = fixed_points(system, parameters, within=box, hold=hold, tries=int(tries))
+    values = system.values(parameters)
+    text = [_title(system, values), f"fixed points from {int(tries)} starts in the box"]
+    scale = max((abs(p.loss) for p in found), default=0.0)
+
+    def alike(point):
+        return point.kind, float(f"{round(point.loss / scale, 14) * scale if scale else 0.0:.6g}")
+
+    for (kind, loss), group in groupby(found, key=alike):
+        members = list(group)
+        text += ["", f"{kind}, loss {loss:g}"]
+        if len(members) > 1:
+            what = "a continuum" if "degenerate" in kind or kind == "neutral" else "equivalent ones"
+            text[-1] += f": {len(members)} points found of {what}; one of them"
+        text += [f"  {name:14} {value:.9g}" for name, value in members[0].state.items()]
+        text.append("  eigenvalues    " + " ".join(f"{e:.4g}" for e in members[0].eigenvalues))
+    if not found:
+        text += [
+            "",
+            "none: the flow has no finite state of rest in the box, or more --tries are "
+            "needed; weights that grow forever are the rule where a softmax saturates",
+        ]
+    result = {
+        "values": values,
+        "fixed_points": [
+            {"kind": p.kind, "loss": p.loss, "residual": p.residual, "state": p.state,
+             "eigenvalues": p.eigenvalues}
+            for p in found
+        ],
+    }  # fmt: skip
+    return text, result, None
+
+
+def _plane(system: ReducedSystem, parameters, integration, options):
+    from reduced_dynamics.analysis.fixed_points import fixed_points
+    from reduced_dynamics.analysis.plane import plane
+
+    if not (options.x and options.y):
+        raise InputError("a plane needs --x NAME=LOW:HIGH and --y NAME=LOW:HIGH")
+    x, y = _range("x", options.x), _range("y", options.y)
+    times = integration.pop("at", [])
+    if len(times) > 1:
+        raise InputError("a plane is taken at one time; give --at one number")
+    others = dict(integration.get("clamp", {})) | dict(integration.get("start", {}))
+    others = {k: v for k, v in others.items() if k not in (x[0], y[0])}
+    run = None
+    if times or options.run:
+        run = _run(system, parameters, integration, at=times)
+    if times:
+        state = dict(zip(run.coordinates, run.at(times[0]), strict=True))
+        others = {k: v for k, v in state.items() if k not in (x[0], y[0])}
+    found = plane(system, parameters, x=x, y=y, at=others)
+    box = {x[0]: x[1:], y[0]: y[1:]}
+    points = fixed_points(system, parameters, within=box, hold=found.others, tries=16)
+    text = [
+        _title(system, found.parameters),
+        f"plane of {x[0]} in {x[1]:g} .. {x[2]:g} and {y[0]} in {y[1]:g} .. {y[2]:g}; others at",
+        *(f"  {name:14} {value:.9g}" for name, value in found.others.items()),
+        "",
+        f"loss from {np.nanmin(found.loss):.6g} to {np.nanmax(found.loss):.6g}",
+        f"share of the rate that leaves the plane: up to {np.nanmax(found.across):.3g}",
+        "states of rest within the plane (the others held):" if points else
+        "no state of rest within the plane (the others held)",
+    ]  # fmt: skip
+    for point in points:
+        where = ", ".join(f"{name} = {point.state[name]:.6g}" for name in found.names)
+        text.append(f"  {where}: {point.kind}, loss {point.loss:.6g}")
+    result = {"values": found.parameters, "names": found.names, "others": found.others}
+    result |= {k: getattr(found, k) for k in ("x", "y", "u", "v", "loss", "across")}
+
+    def figure():
+        from reduced_dynamics.analysis.figures import plane_figure
+
+        return plane_figure(found, points, run if options.run else None)
+
+    return text, result, figure
+
+
+def _spectrum(system: ReducedSystem, parameters, integration, options):
+    from reduced_dynamics.analysis.spectrum import spectrum
+
+    at = integration.get("at")
+    trajectory = _run(system, parameters, integration, at=at or ())
+    found = spectrum(trajectory, system, at=at)
+    steps = (
+        np.unique(np.linspace(0, len(found.t) - 1, 12).astype(int)) if not at else range(len(at))
+    )
+    text = [
+        _title(system, trajectory.parameters),
+        "",
+        f"  {'t':>12} {'largest':>12} {'smallest':>12} {'stiffness':>12}",
+    ]
+    text += [
+        f"  {found.t[k]:12.6g} {found.growth[k]:12.4g} {found.eigenvalues[k].real.min():12.4g} "
+        f"{found.stiffness[k]:12.4g}"
+        for k in steps
+    ]
+    text += [
+        "",
+        "largest, smallest: eigenvalues of the Jacobian in 1/(reduced training time); stiffness:",
+        "the fastest decay over the speed |dz/dt|/|z - z(0)| of the run.",
+    ]
+    result = {
+        "values": dict(trajectory.parameters), "t": found.t, "eigenvalues": found.eigenvalues,
+        "speed": found.speed, "stiffness": found.stiffness,
+    }  # fmt: skip
+
+    def figure():
+        from reduced_dynamics.analysis.figures import spectrum_figure
+
+        return spectrum_figure(found, _title(system, trajectory.parameters))
+
+    return text, result, figure
+
+
+def _sensitivities(system: ReducedSystem, parameters, integration, options):
+    from reduced_dynamics.analysis.sensitivity import sensitivities
+
+    def show(name: str) -> None:
+        if sys.stderr.isatty():
+            print(f"runs beside {name}", file=sys.stderr)
+
+    found = sensitivities(system, parameters, progress=show, **integration)
+    values = system.values(parameters)
+    order = sorted(found.times, key=found.times.get)
+    text = [_title(system, values)]
+    if not order:
+        text += ["", "nothing emerged after t = 0; give a longer --t-end"]
+    for event in order:
+        text += ["", f"{event} = {found.times[event]:.9g}", "  d log T / d log parameter"]
+        for name, value in found.parameter[event].items():
+            text.append(f"    {name:14} {value:12.6g}  ± {found.error[event][name]:.1g}")
+        text.append("  dT / d start")
+        for name, value in found.start.get(event, {}).items():
+            text.append(f"    {name:14} {value:12.6g}")
+    result = {
+        "values": values, "events": found.times, "elasticity": found.parameter,
+        "error": found.error, "start": found.start,
+    }  # fmt: skip
+
+    def figure():
+        from reduced_dynamics.analysis.figures import sensitivity_figure
+
+        return sensitivity_figure(found, _title(system, values))
+
+    return text, result, figure
+
+
+def _phases(system: ReducedSystem, parameters, integration, options):
+    from reduced_dynamics.analysis.phases import phases
+
+    trajectory = _run(system, parameters, integration)
+    of = options.of or "loss"
+    found = phases(trajectory, of)
+    text = [
+        _title(system, trajectory.parameters),
+        "",
+        f"  {'phase':8} {'from t':>12} {'to t':>12} {of + ' from':>14} {'to':>12}  what moves",
+    ]
+    for p in found:
+        moves = ", ".join(f"{name} {share:.0%}" for name, share in [*p.moves.items()][:4])
+        text.append(
+            f"  {p.kind:8} {p.start:12.6g} {p.end:12.6g} {p.before:14.6g} {p.after:12.6g}  {moves}"
+        )
+    text += [
+        "",
+        f"plateau: |d log({of} - last {of})/d log t| < .1 for a factor of 1.2 in time or more;",
+        "what moves: shares of the sum of the coordinates' absolute changes.",
+    ]
+    result = {"values": dict(trajectory.parameters), "of": of, "phases": [vars(p) for p in found]}
+
+    def figure():
+        from reduced_dynamics.analysis.figures import phases_figure
+
+        return phases_figure(trajectory, found, of)
+
+    return text, result, figure
+
+
+#: Every study: what does it, the options it has for itself, and whether it can be drawn.
+STUDIES: dict[str, tuple[Callable[..., Any], set[str], bool]] = {
+    "fixed-points": (_fixed_points, {"box", "tries"}, False),
+    "plane": (_plane, {"x", "y", "run"}, True),
+    "spectrum": (_spectrum, set(), True),
+    "sensitivities": (_sensitivities, set(), True),
+    "phases": (_phases, {"of"}, True),
+}
+
+
+def _run(system: ReducedSystem, parameters, integration, at=()):
+    reporter = Reporter()
+    try:
+        return integrate(
+            system, parameters, progress=reporter, **{**integration, "at": tuple(at or ())}
+        )
+    finally:
+        reporter.close()
+
+
+def _range(option: str, text: str) -> tuple[str, float, float]:
+    """``NAME=LOW:HIGH``."""
+    name, _, rest = text.partition("=")
+    low, colon, high = rest.partition(":")
+    if not (name.strip() and colon):
+        raise InputError(f"--{option} takes NAME=LOW:HIGH, not '{text}'")
+    return name.strip(), number(option, low), number(option, high)
+
+
+def _title(system: ReducedSystem, values) -> str:
+    return f"{system.name} ({', '.join(f'{k}={v}' for k, v in values.items() if v is not None)})"
+
+
+def _plain(value: Any) -> Any:
+    """Arrays as lists; numbers that JSON does not know as null, complex ones as [re, im]."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, complex):
+        return [_plain(value.real), _plain(value.imag)]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
