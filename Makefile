@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: env demo test lint format bench clean
+.PHONY: env demo test lint format bench docs clean
 
 env: $(STAMP)
 
@@ -30,6 +30,11 @@ test: lint
 bench: env
 	$(BIN)/python benchmarks/musat.py
 	$(BIN)/python benchmarks/full.py
+
+docs: env
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going -b html docs build/docs
+	@echo "open build/docs/index.html"
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info

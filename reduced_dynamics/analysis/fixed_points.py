@@ -34,7 +34,7 @@ class FixedPoint:
     eigenvalues : ndarray, shape (free coordinates,)
         Of the Jacobian, largest real part first, in 1/(reduced training time).
     residual : float
-        Largest |dz/dt| at the state.
+        Largest component of dz/dt at the state, in size.
     """
 
     state: dict[str, float]

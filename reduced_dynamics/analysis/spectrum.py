@@ -25,7 +25,8 @@ class Spectrum:
         Largest real part first; real where the Jacobian is symmetric. Growth rates in
         1/(reduced training time).
     speed : ndarray, shape (n,)
-        |dz/dt| / |z − z(0)|: how fast the trajectory itself moves (infinite at the start).
+        Norm of dz/dt over that of z − z(0): how fast the trajectory itself moves (infinite at the
+        start).
     """
 
     t: np.ndarray
