@@ -265,6 +265,6 @@ def _whole(text: str) -> bool:
 def _listed(name: str, spec: Any) -> list:
     if isinstance(spec, np.ndarray):
         spec = spec.tolist()
-    if isinstance(spec, Mapping) or isinstance(spec, str) or not hasattr(spec, "__iter__"):
+    if isinstance(spec, Mapping | str) or not hasattr(spec, "__iter__"):
         spec = [spec]
     return list(spec)

@@ -1,4 +1,4 @@
-"""What a sweep keeps of every point: names, kinds and meanings, known before anything is computed."""
+"""What a sweep keeps of every point: names, kinds and meanings, known before it begins."""
 
 from __future__ import annotations
 
