@@ -25,6 +25,8 @@ _HOMES = {
     "save": "reduced_dynamics.storage",
     "load": "reduced_dynamics.storage",
     "to_dataset": "reduced_dynamics.storage",
+    "sweep": "reduced_dynamics.sweeping.run",
+    "open_sweep": "reduced_dynamics.sweeping.reading",
     "trajectory_figure": "reduced_dynamics.plotting",
     "save_figure": "reduced_dynamics.figure_style",
     "fixed_points": "reduced_dynamics.analysis.fixed_points",

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from reduced_dynamics.compiled import CompiledSystem, compile_system
+from reduced_dynamics.compiled import compile_system
 from reduced_dynamics.errors import InputError, unknown
 from reduced_dynamics.expressions import evaluate
 from reduced_dynamics.problem import ATOL, LONGEST, RTOL, SHORTEST, THRESHOLD, Options
@@ -24,7 +24,7 @@ from reduced_dynamics.recorder import versions
 from reduced_dynamics.rosenbrock import single
 from reduced_dynamics.rosenbrock.build import Integrator, integrator
 from reduced_dynamics.rosenbrock.kernel import DONE, JAC, NOT_FINITE, REJECTED, RHS, STEPS
-from reduced_dynamics.system import ReducedSystem, numeric
+from reduced_dynamics.system import COORDINATE_LIMIT, ReducedSystem, numeric
 from reduced_dynamics.systems import get
 
 #: Points handed to a thread at a time, at most; with lanes, where a queue keeps all lanes busy.
@@ -52,8 +52,13 @@ class Ensemble:
     observables : mapping of str to ndarray of shape (points,)
         At `t`, as is the loss.
     at : ndarray, shape (m,)
+        The times, or expressions, that were asked for.
+    times : ndarray, shape (points, m)
+        What they are at every point; nan for refused points.
     states : ndarray, shape (points, m, d)
-        States at the times `at`; nan where they were not reached.
+        States at these times; nan where they were not reached.
+    values_at : mapping of str to ndarray of shape (points, m)
+        The loss and the observables there.
     stats : mapping of str to ndarray of int, shape (points,)
         Steps, rejected steps, right-hand sides and Jacobians.
     reasons : tuple of str
@@ -72,7 +77,9 @@ class Ensemble:
     loss: np.ndarray
     observables: Mapping[str, np.ndarray]
     at: np.ndarray
+    times: np.ndarray
     states: np.ndarray
+    values_at: Mapping[str, np.ndarray]
     stats: Mapping[str, np.ndarray]
     reasons: tuple[str, ...]
     solver: Mapping[str, Any] = field(default_factory=dict)
@@ -107,20 +114,48 @@ class Ensemble:
 
 
 class _Group:
-    """Points that one compiled system serves."""
+    """Points that one compiled system serves.
 
-    def __init__(self, system: ReducedSystem, values: dict[str, Any], compiled: CompiledSystem):
-        self.system, self.values, self.compiled = system, values, compiled
-        self.points: list[int] = []
-        self.packed: list[np.ndarray] = []
-        self.starts: list[list[float]] = []
-        self.ends: list[float] = []
+    Attributes
+    ----------
+    points : ndarray of int, shape (k,)
+        Their numbers, ascending.
+    which : ndarray of int, shape (k,)
+        Which of the group's kinds each of them is of.
+    kinds : list of _Kind
+        Those parameter values that differ.
+    starts, ends : ndarray, shape (k, d) and (k,)
+    """
 
-    def add(self, point: int, packed: np.ndarray, start: list[float], end: float) -> None:
-        self.points.append(point)
-        self.packed.append(packed)
-        self.starts.append(start)
-        self.ends.append(end)
+    def __init__(self, kinds: list[_Kind]):
+        self.kinds = kinds
+        self.system, self.values, self.compiled = kinds[0].system, kinds[0].values, None
+        self.points = self.which = np.empty(0, np.int64)
+        self.starts = self.ends = np.empty(0)
+
+
+class _Kind:
+    """Parameter values that one or many points share: checked and packed, once for all of them."""
+
+    def __init__(self, system: ReducedSystem, given, clamp, started, t_end, at):
+        self.values = system.values(given)
+        self.system = own = system.adapted(self.values)
+        both = sorted(clamp.keys() & set(started))
+        if both:
+            raise InputError(f"{both[0]} is both clamped and started; give one of the two")
+        for name in started:
+            own.index(name)
+        held = {name: own.place(name, value) for name, value in clamp.items()}
+        self.origin = dict(zip(own.names, own.origin(self.values), strict=True)) | held
+        numbers = numeric(self.values)
+        self.end = evaluate(t_end, numbers) if isinstance(t_end, str) else None
+        times = [evaluate(t, numbers) if isinstance(t, str) else float(t) for t in at]
+        self.times = np.array(times, dtype=float)
+        if len(times) and min(times) < 0.0:
+            raise InputError(f"the state can be reported at times >= 0, not at {min(times):g}")
+        self.packed = np.array(own.pack(self.values), dtype=float)
+        form = None if own is system else (own.key, own.names, own.events)
+        self.key = (form, *(self.values[name] for name in own.structure))
 
 
 def integrate_many(
@@ -133,7 +168,7 @@ def integrate_many(
     atol: float = ATOL,
     threshold: float = THRESHOLD,
     clamp: Mapping[str, float] | None = None,
-    at: Sequence[float] = (),
+    at: Sequence[float | str] = (),
     threads: int | None = None,
     lanes: bool | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -157,8 +192,8 @@ def integrate_many(
         Level at which a coordinate counts as emerged.
     clamp : mapping of str to float, optional
         Coordinates held fixed at these values.
-    at : sequence of float
-        Times whose states are kept.
+    at : sequence of float or str
+        Times whose states are kept, or expressions over the parameters.
     threads : int, optional
         As many trajectories, or groups of lanes, at a time; all processors by default.
     lanes : bool, optional
@@ -202,51 +237,98 @@ class Preparation:
     ):
         self.system = system = get(system) if isinstance(system, str) else system
         self.clamp, starts = dict(clamp or {}), dict(starts or {})
-        self.at = np.array(at, dtype=float)
-        Options(rtol=rtol, atol=atol, threshold=threshold, at=self.at.tolist())
-        if np.any(np.diff(self.at) < 0):
+        self.at = tuple(at)
+        fixed = [t for t in self.at if not isinstance(t, str)]
+        Options(rtol=rtol, atol=atol, threshold=threshold, at=fixed)
+        if len(fixed) == len(self.at) and np.any(np.diff(fixed) < 0):
             raise InputError("the times of `at` must not fall; sort them")
         if isinstance(t_end, str) and t_end == "auto":
             bound = f", or the system's bound, '{system.horizon}'" if system.horizon else ""
             raise InputError(f"an ensemble needs a horizon: give t_end, such as '20*N**2'{bound}")
         self.rtol, self.atol, self.threshold = rtol, atol, threshold
-        self.parameters = _points(parameters, [*starts.values(), t_end])
-        count = len(self.parameters)
+        given, which = _distinct(parameters, [*starts.values(), t_end])
+        count = len(which)
         self.t_end = t_end if isinstance(t_end, str) else _column("t_end", t_end, count)
         self.starts = {name: _column(name, value, count) for name, value in starts.items()}
         known = {parameter.name for parameter in system.parameters}
-        for name in set().union(set(), *self.parameters):
+        for name in set().union(set(), *given):
             if name not in known:
                 raise unknown(f"parameter of {system.name}", name, known)
         self.reasons = [""] * count
-        self.groups: dict[Any, _Group] = {}
-        for k in range(count):
+        kinds: list[_Kind | None] = []
+        checked: list[dict[str, Any]] = []
+        for k, values in enumerate(given):
             try:
-                self._add(k)
+                kinds.append(_Kind(system, values, self.clamp, self.starts, t_end, self.at))
+                checked.append(kinds[-1].values)
             except InputError as error:
-                self.reasons[k] = str(error)
+                kinds.append(None)
+                checked.append(values)
+                self._refuse(np.flatnonzero(which == k), str(error))
+        self.parameters = [checked[k] for k in which.tolist()]
+        self.times = np.full((count, len(self.at)), np.nan)
+        self.groups = self._grouped(kinds, which)
 
-    def _add(self, k: int) -> None:
-        """Put a point with those that the same compiled system serves."""
-        values = self.system.values(self.parameters[k])
-        self.parameters[k] = values
-        own = self.system.adapted(values)
-        start = _start(own, values, self.clamp, {name: v[k] for name, v in self.starts.items()})
+    def _refuse(self, points: np.ndarray, reason: str) -> None:
+        for k in points.tolist():
+            self.reasons[k] = reason
+
+    def _grouped(self, kinds: list[_Kind | None], which: np.ndarray) -> dict[Any, _Group]:
+        """The points that can be integrated, by what is compiled for them."""
+        shared: dict[Any, list[int]] = {}
+        for k, kind in enumerate(kinds):
+            if kind is not None:
+                shared.setdefault(kind.key, []).append(k)
+        groups = {}
+        for key, members in shared.items():
+            group = _Group([kinds[k] for k in members])
+            position = np.full(len(kinds), -1)
+            position[members] = np.arange(len(members))
+            group.points = np.flatnonzero(position[which] >= 0)
+            group.which = position[which[group.points]]
+            self._place(group)
+            if len(group.points):
+                group.compiled = compile_system(group.system, group.values)
+                groups[key] = group
+        return groups
+
+    def _place(self, group: _Group) -> None:
+        """Start and end of every point of a group; those where that is impossible leave it."""
+        system, kinds, which = group.system, group.kinds, group.which
+        starts = np.array([list(kind.origin.values()) for kind in kinds], dtype=float)[which]
+        for name, column in self.starts.items():
+            column = column[group.points]
+            starts[:, system.index(name)] = column
+            for k in np.flatnonzero(~(np.abs(column) <= COORDINATE_LIMIT)).tolist():
+                try:
+                    system.place(name, column[k])
+                except InputError as error:
+                    self.reasons[group.points[k]] = str(error)
         if isinstance(self.t_end, str):
-            end = evaluate(self.t_end, numeric(values))
+            ends = np.array([kind.end for kind in kinds])[which]
         else:
-            end = float(self.t_end[k])
-        if not SHORTEST <= end <= LONGEST:
-            raise InputError(f"the horizon must be a positive time, not {end:g}")
-        late = self.at[self.at > end]
-        if len(late):
-            raise InputError(f"time {late[0]:g} lies beyond the horizon {end:g}; raise t_end")
-        packed = np.array(own.pack(values), dtype=float)
-        form = None if own is self.system else (own.key, own.names, own.events)
-        key = (form, *(values[name] for name in own.structure))
-        if key not in self.groups:
-            self.groups[key] = _Group(own, values, compile_system(own, values))
-        self.groups[key].add(k, packed, start, end)
+            ends = np.array(self.t_end[group.points])
+        for k in np.flatnonzero(~((ends >= SHORTEST) & (ends <= LONGEST))).tolist():
+            self._add_reason(group, k, f"the horizon must be a positive time, not {ends[k]:g}")
+        times = np.array([kind.times for kind in kinds])[which]
+        self.times[group.points] = times
+        for k in np.flatnonzero((times > ends[:, None]).any(axis=1)).tolist():
+            late = times[k][times[k] > ends[k]][0]
+            self._add_reason(
+                group, k, f"time {late:g} lies beyond the horizon {ends[k]:g}; raise t_end"
+            )
+        if system.outside is not None:
+            for k, row in enumerate(starts.tolist()):
+                state = dict(zip(system.names, row, strict=True))
+                if reason := system.outside(kinds[which[k]].values, state):
+                    self._add_reason(group, k, reason)
+        good = np.array([not self.reasons[k] for k in group.points.tolist()], dtype=bool)
+        group.points, group.which = group.points[good], which[good]
+        group.starts, group.ends = starts[good], ends[good]
+
+    def _add_reason(self, group: _Group, k: int, reason: str) -> None:
+        point = group.points[k]
+        self.reasons[point] = self.reasons[point] or reason
 
     def run(
         self,
@@ -267,10 +349,12 @@ class Preparation:
         own = (system.names, tuple(e.name for e in system.events))
         names, events = kinds.pop() if kinds else own
         count = len(self.parameters)
-        result = _Results(count, names, events, self.at, self.parameters, list(self.reasons))
+        result = _Results(count, names, events, self.times, self.parameters, list(self.reasons))
         done = count - sum(len(group.points) for group in groups)
         for group in groups:
-            arrays = _Arrays(group, self.clamp, self.threshold, self.rtol, self.atol, self.at)
+            arrays = _Arrays(
+                group, self.clamp, self.threshold, self.rtol, self.atol, self.times[group.points]
+            )
             for finished in arrays.run(threads or _processors(), lanes):
                 done += finished
                 if progress is not None:
@@ -280,7 +364,7 @@ class Preparation:
         solver = {"method": "Rodas5P", "rtol": self.rtol, "atol": self.atol}
         solver |= {"threshold": self.threshold, "t_end": t_end}
         solver |= {f"clamp.{name}": float(value) for name, value in self.clamp.items()}
-        return result.ensemble(system.name, solver)
+        return result.ensemble(system.name, solver, self.at)
 
 
 def _processors() -> int:
@@ -289,21 +373,35 @@ def _processors() -> int:
     return os.cpu_count() or 1
 
 
-def _points(parameters, others: Sequence) -> list[dict[str, Any]]:
-    """One mapping a point; where no parameter is an array, `others` say how many there are."""
+def _distinct(parameters, others: Sequence) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """The parameter values that differ, and which of them every point has.
+
+    Where no parameter is an array, `others` say how many points there are.
+    """
     if not isinstance(parameters, Mapping):
-        return [dict(point) for point in parameters]
+        given = [dict(point) for point in parameters]
+        return given, np.arange(len(given))
     columns = {name: _listed(value) for name, value in parameters.items()}
-    lengths = {name: len(c) for name, c in columns.items() if c is not None}
+    columns = {name: column for name, column in columns.items() if column is not None}
+    lengths = {name: len(c) for name, c in columns.items()}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{name}: {n}" for name, n in lengths.items())
         raise InputError(f"parameters of one ensemble need equally many values; they have {counts}")
     told = [len(c) for c in map(_listed, others) if c is not None]
     count = next(iter(lengths.values()), max(told, default=1))
-    return [
-        {name: parameters[name] if c is None else c[k] for name, c in columns.items()}
-        for k in range(count)
-    ]
+    # Most sweeps repeat values, above all whole numbers: those are checked and packed once.
+    shared = {name: value for name, value in parameters.items() if name not in columns}
+    which, found = np.zeros(count, np.int64), np.arange(min(count, 1))
+    for column in columns.values():
+        numbers: dict[Any, int] = {}
+        try:
+            own = [numbers.setdefault((type(v), v), len(numbers)) for v in column]
+        except TypeError:  # not hashable, hence no parameter's value; refused point by point
+            own = [numbers.setdefault(k, k) for k in range(count)]
+        codes = which * len(numbers) + np.array(own, np.int64)
+        _, found, which = np.unique(codes, return_index=True, return_inverse=True)
+    kinds = [shared | {name: column[k] for name, column in columns.items()} for k in found]
+    return kinds, which
 
 
 def _listed(value) -> list | None:
@@ -321,30 +419,21 @@ def _column(name: str, value, count: int) -> np.ndarray:
         raise InputError(f"{name} must be one number, or one for each of {count} points") from None
 
 
-def _start(system: ReducedSystem, values, clamp, start) -> list[float]:
-    both = sorted(clamp.keys() & start.keys())
-    if both:
-        raise InputError(f"{both[0]} is both clamped and started; give one of the two")
-    placed = {name: system.place(name, value) for name, value in (clamp | start).items()}
-    origin = dict(zip(system.names, system.origin(values), strict=True)) | placed
-    if system.outside is not None and (reason := system.outside(values, origin)):
-        raise InputError(reason)
-    return list(origin.values())
-
-
 class _Arrays:
     """The arguments and results of the compiled integrator for one group of points."""
 
-    def __init__(self, group: _Group, clamp, threshold, rtol, atol, at):
+    def __init__(self, group: _Group, clamp, threshold, rtol, atol, times):
         self.group = group
         system, compiled = group.system, group.compiled
+        packed = [kind.packed for kind in group.kinds]
         count, size, values = len(group.points), len(system.names), 1 + len(compiled.observables)
         columns = {"loss": size} | {k: size + 1 + c for c, k in enumerate(compiled.observables)}
         columns |= {name: k for k, name in enumerate(system.names) if name not in columns}
         events = system.events
-        self.par = np.concatenate([*group.packed, np.empty(0)])
-        self.offsets = np.cumsum([0, *map(len, group.packed)], dtype=np.int64)
-        self.starts = np.array(group.starts, dtype=float).reshape(count, size)
+        lengths = np.array([len(p) for p in packed], dtype=np.int64)[group.which]
+        self.par = np.concatenate([*(packed[k] for k in group.which.tolist()), np.empty(0)])
+        self.offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        self.starts = np.ascontiguousarray(group.starts, dtype=float)
         self.held = np.array([name in clamp for name in system.names])
         self.watch = np.array([columns[e.watch] for e in events], dtype=np.int64)
         self.levels = np.array([threshold if e.level is None else e.level for e in events], float)
@@ -353,15 +442,18 @@ class _Arrays:
         self.from_start = np.array(
             [e.from_start and e.watch not in clamp for e in events], dtype=bool
         )
-        self.ends = np.array(group.ends, dtype=float)
-        self.rtol, self.atol, self.at = rtol * single.LOCAL[0], atol * single.LOCAL[1], at
+        self.ends = np.ascontiguousarray(group.ends, dtype=float)
+        self.rtol, self.atol = rtol * single.LOCAL[0], atol * single.LOCAL[1]
+        # The kernel takes times that rise, the same ones for all points of a call.
+        self.order = np.argsort(times, axis=1, kind="stable")
+        self.times = np.take_along_axis(times, self.order, axis=1)
         self.event_t = np.full((count, len(events)), np.nan)
         self.final = np.full((count, size), np.nan)
         self.values = np.full((count, values), np.nan)
         self.counts = np.zeros((count, 7), np.int64)
         self.status = np.full(count, NOT_FINITE, np.int64)
         self.reached = np.zeros(count)
-        self.states = np.full((count, len(at), size), np.nan)
+        self.states = np.full((count, times.shape[1], size), np.nan)
 
     def run(self, threads: int, lanes: bool | None):
         """Integrate all points; yields how many more are done."""
@@ -386,24 +478,48 @@ class _Arrays:
         if len(others):
             march = compiled.march_points
             size = max(1, min(CHUNK, len(others) // (4 * threads)))
-            for k in range(0, len(others), size):
-                part = others[k : k + size]
-                tasks.append((len(part), partial(self._march, march, part)))
+            for alike in self._alike(others):
+                for k in range(0, len(alike), size):
+                    part = alike[k : k + size]
+                    tasks.append((len(part), partial(self._march, march, part)))
         yield from _spread(tasks, threads)
+
+    def _alike(self, points: np.ndarray) -> list[np.ndarray]:
+        """Those of `points` that keep states at the same times, together."""
+        times = self.times[points]
+        if (times == times[:1]).all():
+            return [points]
+        _, which = np.unique(times, axis=0, return_inverse=True)
+        return [points[which.ravel() == k] for k in range(which.max() + 1)]
 
     def _together(self, compiled: Integrator) -> np.ndarray:
         """The points that can share vector registers."""
-        if compiled.lane_applies is None or self.held.any() or len(self.at):
+        if compiled.lane_applies is None or self.held.any() or self.times.shape[1]:
             return np.empty(0, np.int64)
-        return np.flatnonzero([compiled.lane_applies(packed) for packed in self.group.packed])
+        kinds = self.group.kinds
+        applies = np.array([bool(compiled.lane_applies(kind.packed)) for kind in kinds])
+        return np.flatnonzero(applies[self.group.which])
 
     def _march(self, march, points: np.ndarray) -> None:
         march(
             points, self.starts, self.par, self.offsets, self.held, self.watch, self.levels,
             self.of_start, self.directions, self.from_start, self.ends, self.rtol, self.atol,
-            single.MAX_STEPS, self.at, self.event_t, self.final, self.values, self.counts,
-            self.status, self.reached, self.states,
+            single.MAX_STEPS, self.times[points[0]].copy(), self.event_t, self.final, self.values,
+            self.counts, self.status, self.reached, self.states,
         )  # fmt: skip
+
+    def states_at(self) -> np.ndarray:
+        """States at the times in the order they were given, shape (points, m, d)."""
+        back = np.argsort(self.order, axis=1)
+        return np.take_along_axis(self.states, back[:, :, None], axis=1)
+
+    def values_at(self, states: np.ndarray) -> np.ndarray:
+        """Loss and observables at `states`, shape (points, m, 1 + observables)."""
+        table = np.full((*states.shape[:2], self.values.shape[1]), np.nan)
+        for k in range(len(states) if states.shape[1] else 0):
+            par = self.par[self.offsets[k] : self.offsets[k + 1]]
+            table[k] = self.group.compiled.value_table(np.ascontiguousarray(states[k]), par)
+        return table
 
     def _march_lanes(self, march, points: np.ndarray) -> None:
         march(
@@ -434,25 +550,30 @@ def _spread(tasks: list[tuple[int, Callable[[], None]]], threads: int):
 class _Results:
     """The arrays of an `Ensemble`, filled group by group."""
 
-    def __init__(self, count, names, events, at, parameters, reasons):
-        self.names, self.event_names, self.at = names, events, at
+    def __init__(self, count, names, events, times, parameters, reasons):
+        self.names, self.event_names, self.times = names, events, times
         self.parameters, self.reasons = parameters, reasons
         self.events = np.full((count, len(events)), np.nan)
         self.t = np.zeros(count)
         self.final = np.full((count, len(names)), np.nan)
         self.loss = np.full(count, np.nan)
         self.observables: dict[str, np.ndarray] = {}
-        self.states = np.full((count, len(at), len(names)), np.nan)
+        self.states = np.full((*times.shape, len(names)), np.nan)
+        self.values_at: dict[str, np.ndarray] = {}
         self.stats = {name: np.zeros(count, np.int64) for name in STATISTICS}
 
     def take(self, group: _Group, arrays: _Arrays) -> None:
-        points = np.array(group.points)
+        points = group.points
         self.events[points], self.t[points] = arrays.event_t, arrays.reached
         self.final[points], self.loss[points] = arrays.final, arrays.values[:, 0]
-        self.states[points] = arrays.states
-        for k, name in enumerate(group.compiled.observables):
-            column = self.observables.setdefault(name, np.full(len(self.t), np.nan))
-            column[points] = arrays.values[:, 1 + k]
+        self.states[points] = states = arrays.states_at()
+        later = arrays.values_at(states)
+        for k, name in enumerate(("loss", *group.compiled.observables)):
+            if name != "loss":
+                column = self.observables.setdefault(name, np.full(len(self.t), np.nan))
+                column[points] = arrays.values[:, k]
+            column = self.values_at.setdefault(name, np.full(self.times.shape, np.nan))
+            column[points] = later[:, :, k]
         for name, column in STATISTICS.items():
             self.stats[name][points] = arrays.counts[:, column]
         for k in np.flatnonzero(arrays.status != DONE):
@@ -467,7 +588,7 @@ class _Results:
                 if reason := group.system.outside(self.parameters[point], state):
                     self.reasons[point] = self.reasons[point] or reason
 
-    def ensemble(self, system: str, solver: dict[str, Any]) -> Ensemble:
+    def ensemble(self, system: str, solver: dict[str, Any], at: tuple) -> Ensemble:
         return Ensemble(
             system=system,
             coordinates=tuple(self.names),
@@ -478,8 +599,10 @@ class _Results:
             final=self.final,
             loss=self.loss,
             observables=self.observables,
-            at=self.at,
+            at=np.array(at, dtype=object if any(isinstance(t, str) for t in at) else float),
+            times=self.times,
             states=self.states,
+            values_at=self.values_at,
             stats=self.stats,
             reasons=tuple(self.reasons),
             solver=solver,

@@ -64,6 +64,7 @@ COMMANDS = {
     "list": "systems",
     "derive": "derive",
     "run": "run",
+    "sweep": "sweep",
     "validate": "validate",
     "analyse": "analyse",
     "bench": "bench",
@@ -89,6 +90,7 @@ def main(arguments: Sequence[str]) -> int:
     _prepare_streams()
     try:
         options = parser(arguments).parse_args(arguments)
+        options.arguments = list(arguments)
         code = options.execute(options)
         sys.stdout.flush()
         return code

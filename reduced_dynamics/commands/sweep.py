@@ -1,0 +1,321 @@
+"""``sweep``: many trajectories over a grid or a sample, kept in a Zarr store, resumable."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from reduced_dynamics.commands import progress
+from reduced_dynamics.commands.arguments import number, pairs
+from reduced_dynamics.errors import InputError
+from reduced_dynamics.problem import ATOL, DYNAMICS, METHODS, RTOL, THRESHOLD
+
+DESCRIPTION = """\
+Integrate one trajectory for every point of a grid or a sample, and keep what happened.
+
+  simulate.py sweep musat3 --grid N=8:4096:log:40 --t-end '20*N**2' --out n.zarr
+  simulate.py sweep musat3 --grid N=8,16,32 --grid query=last,uniform --t-end '20*N**2'
+  simulate.py sweep wang --grid L=20:80:lin:4 --grid w_star=0.2:0.8:lin:4 --out map.zarr
+  simulate.py sweep musat3 --set N=64 --grid start.gamma3=1e-3:1:log:20 --t-end '20*N**2'
+  simulate.py sweep musat3 --random N=8:512:log --points 1000000 --t-end '20*N**2' --out r.zarr
+  simulate.py sweep musat3 --full --set N=4 --grid seed=0,1,2 --grid learning_rate=0.5,1
+
+Results are stored as they come. Ctrl-C, kill -9 and power cuts lose nothing that is stored: the
+same command with --resume computes the rest, and the result is that of an uninterrupted run.
+Read it with xarray.open_zarr(NAME), or reduced_dynamics.open_sweep(NAME) for the grid's dimensions.
+"""
+
+#: Reasons of failures that are listed.
+MOST_REASONS = 5
+
+
+def add_parser(commands):
+    command = commands.add_parser(
+        "sweep", help="many trajectories over a grid of parameters", description=DESCRIPTION
+    )
+    add = command.add_argument
+    add("system", metavar="SYSTEM", help="musat3, musat19, ...")
+    add(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="K=SPEC",
+        help="values of a parameter: LOW:HIGH:log|lin:COUNT or A,B,...; start.NAME is where a "
+        "coordinate starts (repeatable: all combinations)",
+    )
+    add(
+        "--random",
+        action="append",
+        default=[],
+        metavar="K=LOW:HIGH:log|lin",
+        help="sample a parameter, or a start, in this range (repeatable)",
+    )
+    add("--points", metavar="COUNT", help="how many samples")
+    add("--seed", metavar="S", help="seed of the samples (0)")
+    add("--sampling", metavar="random|sobol|halton|lhs", help="how to sample (random)")
+    add("--set", action="append", default=[], metavar="K=V", help="a parameter, fixed (repeatable)")
+    add("--start", action="append", default=[], metavar="NAME=X", help="a start, fixed")
+    add("--clamp", action="append", default=[], metavar="NAME=X", help="hold a coordinate fixed")
+    add(
+        "--t-end",
+        metavar="EXPR",
+        help="horizon in reduced training time, arithmetic over the parameters such as 20*N**2: "
+        "then points are integrated many at once; or 'auto' (default): one by one, until the "
+        "head has formed and the loss has settled",
+    )
+    add("--at", metavar="T1,T2,...", help="keep states at these times, or expressions such as N**2")
+    add(
+        "--keep",
+        metavar="WHAT,...",
+        help="events, final, loss, stats (default: these), at, trajectory",
+    )
+    add("--method", metavar="|".join(METHODS), help="(Rodas5P)")
+    add("--rtol", metavar="X", help=f"relative tolerance of the trajectories ({RTOL:g})")
+    add("--atol", metavar="X", help=f"absolute tolerance of the trajectories ({ATOL:g})")
+    add("--threshold", metavar="X", help=f"level at which a coordinate has emerged ({THRESHOLD:g})")
+    add("--dynamics", metavar="|".join(DYNAMICS), help="gradient flow, or descent with --step")
+    add("--step", metavar="X", help="step of gradient descent, in reduced training time")
+    add("--max-step", metavar="X", help="longest step of the integrator")
+    add(
+        "--full",
+        action="store_true",
+        help="train the full transformer at every point, as validate does; its settings (seed, "
+        "batch, learning_rate, ...) are parameters too",
+    )
+    add("--out", metavar="NAME.zarr", help="the store; without it, only the summary is shown")
+    add("--resume", action="store_true", help="go on with the store, if it is there")
+    add("--block", metavar="COUNT", help="points that are computed and stored together")
+    add("--threads", metavar="K", help="threads of this process (all processors)")
+    add("--workers", metavar="K", help="so many processes instead")
+    add("--scheduler", metavar="ADDRESS", help="a running dask.distributed scheduler instead")
+    add("--json", action="store_true", help="print one JSON object, nothing else")
+    return command
+
+
+def execute(options) -> int:
+    given = arguments(options)
+    from reduced_dynamics.sweeping.reading import summary
+    from reduced_dynamics.sweeping.run import SweepInterrupted, perform, planned
+
+    where = {name: given.pop(name) for name in ("threads", "workers", "scheduler")}
+    plan = planned(options.system, **given)
+    for remark in plan.remarks:
+        print(remark, file=sys.stderr)
+    reporter, began = Reporter(), time.monotonic()
+    with _target(options.out) as out, _terminable():
+        try:
+            perform(plan, out, options.resume, progress=reporter, **where)
+        except (SweepInterrupted, KeyboardInterrupt) as stopped:
+            reporter.close()
+            print(f"simulate.py: {_how_to_resume(options, stopped)}", file=sys.stderr)
+            return 130
+        finally:
+            reporter.close()
+        found = summary(out)
+    seconds = time.monotonic() - began
+    computed = reporter.done - reporter.before
+    if options.json:
+        print(json.dumps(as_json(plan, found, options.out, computed, seconds), indent=1))
+    else:
+        print("\n".join(as_text(plan, found, options.out, computed, seconds)))
+    return 0
+
+
+def arguments(options) -> dict[str, Any]:
+    """The command line as the arguments of `sweep`.
+
+    Raises
+    ------
+    InputError
+        For anything malformed.
+    """
+    found: dict[str, Any] = {
+        "grid": _named("grid", options.grid),
+        "random": _named("random", options.random),
+        "parameters": pairs("set", options.set),
+        "start": pairs("start", options.start),
+        "clamp": pairs("clamp", options.clamp),
+        "full": options.full,
+    }
+    for name in ("points", "seed", "block", "threads", "workers"):
+        value = getattr(options, name)
+        found[name] = None if value is None else _whole(name, value)
+    if found["seed"] is None:
+        del found["seed"]
+    for name in ("rtol", "atol", "threshold", "step", "max-step"):
+        key = name.replace("-", "_")
+        if (value := getattr(options, key)) is not None:
+            found[key] = number(name, value)
+    for name in ("sampling", "method", "dynamics", "t_end"):
+        if (value := getattr(options, name)) is not None:
+            found[name] = value
+    if options.seed is not None and not options.random:
+        raise InputError("--seed is of the samples of --random; without them, drop it")
+    if options.at is not None:
+        found["at"] = [_time(part.strip()) for part in options.at.split(",")]
+    if options.keep is not None:
+        found["keep"] = [part.strip() for part in options.keep.split(",") if part.strip()]
+    found["scheduler"] = options.scheduler
+    return found
+
+
+def _named(option: str, texts: list[str]) -> dict[str, str]:
+    """``["N=8:64:log:9", ...]`` as a mapping; nothing is given twice."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, spec = (part.strip() for part in text.partition("="))
+        if not (name and equals):
+            raise InputError(f"--{option} takes NAME=SPEC, such as N=8:64:log:9, not '{text}'")
+        if name in found:
+            raise InputError(f"--{option} {name} is given twice; put its values into one")
+        found[name] = spec
+    return found
+
+
+def _whole(name: str, value: Any) -> int:
+    found = number(name, value)
+    if found != int(found):
+        raise InputError(f"--{name} takes a whole number, not {value}")
+    return int(found)
+
+
+def _time(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+@contextmanager
+def _target(out: str | None) -> Iterator[Path]:
+    """Where the store is: as named, or in a directory that does not outlive the command."""
+    if out is not None:
+        if not out:
+            raise InputError("--out needs the name of a directory, NAME.zarr")
+        yield Path(out)
+        return
+    with tempfile.TemporaryDirectory(
+        prefix="reduced-dynamics-", ignore_cleanup_errors=True
+    ) as made:
+        yield Path(made) / "sweep.zarr"
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """A request to end (SIGTERM) is treated like Ctrl-C."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _how_to_resume(options, stopped) -> str:
+    said = str(stopped) or "interrupted"
+    if options.out is None:
+        return f"{said}; nothing is kept without --out NAME.zarr"
+    words = [*options.arguments, *([] if options.resume else ["--resume"])]
+    return f"{said}; go on with: simulate.py {shlex.join(words)}"
+
+
+class Reporter(progress.Reporter):
+    """Points, rate and time left, silent for two seconds."""
+
+    def __init__(self, stream=None):
+        super().__init__(stream)
+        self.done = self.before = 0
+        self.began: float | None = None
+
+    def __call__(self, done: int, before: int, total: int) -> None:
+        now = time.monotonic()
+        self.done, self.before = done, before
+        if self.began is None:
+            self.began = now
+        if now < self.next or done == before:
+            return
+        self.next = now + self.every
+        rate = (done - before) / (now - self.began)
+        text = (
+            f"{done} of {total} points ({100.0 * done / total:.1f} %), {rate:.4g} a second, "
+            f"{_duration((total - done) / rate)} left"
+        )
+        self.stream.write(f"\r{text}\x1b[K" if self.live else f"{text}\n")
+        self.stream.flush()
+        self.shown = True
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100.0:
+        return f"{seconds:.0f} s"
+    if seconds < 6000.0:
+        return f"{seconds / 60.0:.0f} min"
+    return f"{seconds / 3600.0:.1f} h"
+
+
+def as_json(plan, found, out, computed: int, seconds: float) -> dict[str, Any]:
+    """The object that ``sweep --json`` prints."""
+    return {
+        "system": plan.settings.resolved.name,
+        "plan": plan.identity,
+        "dims": dict(zip(plan.dims, plan.shape, strict=True)),
+        "out": out,
+        "points": found.points,
+        "complete": found.complete,
+        "failed": found.failed,
+        "refused": found.refused,
+        "reasons": dict(found.reasons.most_common()),
+        "events": found.events,
+        "computed": computed,
+        "wall_s": seconds,
+        "points_per_s": computed / seconds,
+    }
+
+
+def as_text(plan, found, out, computed: int, seconds: float) -> list[str]:
+    """What ``sweep`` prints for people."""
+    settings = plan.settings
+    shape = " x ".join(f"{name} {size}" for name, size in zip(plan.dims, plan.shape, strict=True))
+    fixed = ", ".join(f"{k}={v}" for k, v in settings.parameters.items())
+    lines = [
+        f"{settings.resolved.name}: {found.points} points ({shape}){', ' if fixed else ''}{fixed}"
+    ]
+    before = found.points - computed
+    said = f"; {before} were stored before" if before else ""
+    lines.append(
+        f"  {computed} computed in {seconds:.1f} s, {computed / seconds:.4g} a second{said}"
+    )
+    lines.append(
+        f"  {found.complete} complete, {found.failed} failed, {found.refused} refused "
+        "(outside a parameter's range, or impossible)"
+    )
+    for reason, count in found.reasons.most_common(MOST_REASONS):
+        lines.append(f"    {count} x {reason}")
+    if len(found.reasons) > MOST_REASONS:
+        lines.append(f"    and {len(found.reasons) - MOST_REASONS} further reasons")
+    if found.events:
+        width = max(14, *(len(name) for name in found.events))
+        lines += ["", f"  {'event':{width}} {'reached':>9} {'earliest':>12} {'latest':>12}"]
+        for name, event in found.events.items():
+            shown = [
+                f"{event[k]:12.6g}" if event["reached"] else f"{'-':>12}" for k in ("min", "max")
+            ]
+            lines.append(f"  {name:{width}} {event['reached']:9d} {shown[0]} {shown[1]}")
+    lines.append("")
+    lines.append(f"stored in {out}" if out else "not stored; --out NAME.zarr keeps it")
+    return lines

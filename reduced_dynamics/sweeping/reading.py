@@ -1,0 +1,192 @@
+"""Opening a sweep: the grid's dimensions, what is missing, and a summary in bounded memory."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reduced_dynamics.sweeping import store
+from reduced_dynamics.sweeping.variables import COMPLETE, FAILED, MISSING, REASON, REFUSED, STATUS
+
+if TYPE_CHECKING:
+    import xarray
+
+#: Datasets below this size (bytes) are read at once, larger ones piece by piece as needed.
+AT_ONCE = 64 << 20
+
+
+class IncompleteSweep(UserWarning):
+    """Some points of a sweep have not been computed yet."""
+
+
+def open_sweep(path) -> xarray.Dataset:
+    """The results of a sweep, along the dimensions of its grid.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        A directory ``NAME.zarr``.
+
+    Returns
+    -------
+    xarray.Dataset
+        Events bear their names, the state at the end is ``final_NAME``, its loss ``final_loss``;
+        the attribute `kind` of every variable says which of these it is. A grid gives one
+        dimension for every axis, samples the dimension "sample" (or "point" without a grid).
+        Training times are reduced and dimensionless. Large results are dask arrays, read when
+        they are used. As it lies on the disk, with all points along one dimension, it is opened
+        by ``xarray.open_zarr(path)``.
+
+    Warns
+    -----
+    IncompleteSweep
+        If points are missing; they are nan, and ``attrs["missing"]`` says which.
+
+    Raises
+    ------
+    InputError
+        If there is no sweep at `path`.
+    """
+    import xarray
+
+    path = Path(path)
+    about = store.attributes(path)
+    found = xarray.open_zarr(path, chunks=None, consolidated=True)
+    found = found.load() if found.nbytes < AT_ONCE else xarray.open_zarr(path, consolidated=True)
+    found = found[json.loads(about["variables"])]
+    dims = json.loads(about["dims"])
+    if list(dims) != ["sample"]:
+        found = _along(found, dims, {n for n in dims if n != "sample"})
+    missing = _missing(path, found)
+    if missing:
+        found.attrs["missing"] = missing
+        warnings.warn(
+            f"'{path}' is incomplete: {missing}; the command that made it, with --resume, "
+            "computes the rest",
+            IncompleteSweep,
+            stacklevel=2,
+        )
+    return found
+
+
+def _along(flat, dims: dict[str, int], axes: set[str]) -> xarray.Dataset:
+    """The flat dataset with its points laid out along the axes of the grid."""
+    import xarray
+
+    shape = tuple(dims.values())
+    coordinates, data = {}, {}
+    for name, variable in flat.variables.items():
+        if "point" not in variable.dims:
+            coordinates[name] = variable
+            continue
+        values = variable.data.reshape((*shape, *variable.shape[1:]))
+        if name in axes:
+            at = list(dims).index(name)
+            index = tuple(slice(None) if k == at else 0 for k in range(len(shape)))
+            coordinates[name] = ((name,), np.asarray(values[index]), variable.attrs)
+        elif name in flat.coords:  # sampled, and the same at every point of the grid
+            index = (*(0,) * (len(shape) - 1), slice(None))
+            coordinates[name] = (("sample",), np.asarray(values[index]), variable.attrs)
+        else:
+            data[name] = ((*dims, *variable.dims[1:]), values, variable.attrs)
+    return xarray.Dataset(data, coordinates, flat.attrs)
+
+
+def _missing(path: Path, found) -> str:
+    status = np.asarray(found[STATUS].values).ravel()
+    gaps = np.flatnonzero(status == MISSING)
+    if not len(gaps):
+        return ""
+    edges = np.flatnonzero(np.diff(gaps) > 1)
+    first, last = gaps[np.r_[0, edges + 1]], gaps[np.r_[edges, len(gaps) - 1]]
+    spans = [f"{a}..{b}" for a, b in zip(first.tolist(), last.tolist(), strict=True)]
+    shown = ", ".join(spans[:3]) + (f" and {len(spans) - 3} more ranges" if len(spans) > 3 else "")
+    return f"{len(gaps)} of {len(status)} points are missing, numbers {shown}"
+
+
+def stored(path) -> str:
+    """How much of a sweep is stored, in words."""
+    import zarr
+
+    status = zarr.open_group(str(path), mode="r")[STATUS][:]
+    done = int((status != MISSING).sum())
+    return "complete" if done == len(status) else f"{done} of {len(status)} points"
+
+
+@dataclass
+class Summary:
+    """Counts of a sweep.
+
+    Attributes
+    ----------
+    points, complete, failed, refused, missing : int
+    reasons : Counter
+        How many points are incomplete for which reason; numbers in reasons are left out.
+    events : dict of str to dict
+        For every event (or other number of kind "events"): how many points reached it, and its
+        least and largest time.
+    """
+
+    points: int = 0
+    complete: int = 0
+    failed: int = 0
+    refused: int = 0
+    missing: int = 0
+    reasons: Counter = field(default_factory=Counter)
+    events: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+_NUMBER = re.compile(r"(?<![A-Za-z_\d])-?\d+(\.\d+)?(e[+-]?\d+)?")
+
+
+def summary(path) -> Summary:
+    """What came of a sweep, read block by block.
+
+    Raises
+    ------
+    InputError
+        If there is no sweep at `path`.
+    """
+    import zarr
+
+    names = json.loads(store.attributes(Path(path))["variables"])
+    group = zarr.open_group(str(path), mode="r")
+    status = group[STATUS]
+    found = Summary(points=status.shape[0])
+    events = [n for n in names if group[n].attrs["kind"] == "events"]
+    lows, highs = dict.fromkeys(events, np.inf), dict.fromkeys(events, -np.inf)
+    reached = dict.fromkeys(events, 0)
+    size = max(status.chunks[0], 1 << 16) // status.chunks[0] * status.chunks[0]
+    for first in range(0, found.points, size):
+        part = slice(first, first + size)
+        states = status[part]
+        found.complete += int((states == COMPLETE).sum())
+        found.failed += int((states == FAILED).sum())
+        found.refused += int((states == REFUSED).sum())
+        found.missing += int((states == MISSING).sum())
+        if ((states == FAILED) | (states == REFUSED)).any():
+            bad = (states == FAILED) | (states == REFUSED)
+            texts = np.asarray(group[REASON][part], dtype=object)[bad]
+            found.reasons.update(_NUMBER.sub("…", str(text)) for text in texts)
+        for name in events:
+            times = group[name][part]
+            times = times[np.isfinite(times)]
+            if len(times):
+                reached[name] += len(times)
+                lows[name] = min(lows[name], float(times.min()))
+                highs[name] = max(highs[name], float(times.max()))
+    for name in events:
+        known = reached[name] > 0
+        found.events[name] = {
+            "reached": reached[name],
+            "min": lows[name] if known else None,
+            "max": highs[name] if known else None,
+        }
+    return found

@@ -1,0 +1,231 @@
+"""`sweep`: plan, compute what is missing, store it as it comes."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reduced_dynamics.errors import InputError, check_interrupt, unknown
+from reduced_dynamics.sweeping import reading, store
+from reduced_dynamics.sweeping.plan import Plan
+from reduced_dynamics.sweeping.plan import plan as make_plan
+from reduced_dynamics.sweeping.runners import chosen
+from reduced_dynamics.sweeping.settings import KEEP, Settings, by_name, derivation
+from reduced_dynamics.sweeping.variables import Variable, variables
+from reduced_dynamics.sweeping.work import Task
+from reduced_dynamics.system import ReducedSystem
+
+if TYPE_CHECKING:
+    import xarray
+
+#: Called with the points stored by now, those stored before this run, and all of them.
+Progress = Callable[[int, int, int], None]
+
+
+class SweepInterrupted(KeyboardInterrupt):
+    """The user interrupted a sweep; `done` of `total` points are in the store."""
+
+    def __init__(self, done: int, total: int):
+        super().__init__(f"interrupted with {done} of {total} points stored")
+        self.done, self.total = done, total
+
+
+def sweep(
+    system: ReducedSystem | str,
+    *,
+    grid: Mapping[str, Any] | None = None,
+    random: Mapping[str, Any] | None = None,
+    points: int | None = None,
+    seed: int = 0,
+    sampling: str = "random",
+    parameters: Mapping[str, Any] | None = None,
+    start: Mapping[str, Any] | None = None,
+    clamp: Mapping[str, Any] | None = None,
+    at: Sequence[float | str] = (),
+    keep: Sequence[str] = KEEP,
+    full: bool = False,
+    out=None,
+    resume: bool = False,
+    threads: int | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    block: int | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> xarray.Dataset:
+    """Integrate one trajectory for every point of a grid or a sample, and keep what is asked for.
+
+    Parameters
+    ----------
+    system : ReducedSystem or str
+    grid : mapping of str to str or sequence
+        Values of parameters, and as ``"start.NAME"`` of where coordinates start:
+        ``"8:4096:log:40"`` (from, to, spacing, count), ``"last,uniform"``, or a sequence. All
+        combinations are points. Between the ends of a range, integer parameters are rounded.
+    random : mapping of str to str or tuple
+        Ranges to be sampled, ``"8:4096:log"`` or ``(8, 4096, "log")``; with a grid, all samples
+        belong to every point of it.
+    points, seed : int
+        How many samples, and from which seed.
+    sampling : {"random", "sobol", "halton", "lhs"}
+        Independent and uniform, or of low discrepancy (`scipy.stats.qmc`).
+    parameters, start, clamp : mapping
+        The same at all points; see `integrate`.
+    at : sequence of float or str
+        Times whose states are kept, or expressions over the parameters.
+    keep : sequence of str
+        Of "events", "final", "loss", "stats", "at" and "trajectory".
+    full : bool
+        Train the full model at every point, as ``validate`` does, instead of the reduced system
+        alone; its settings (`seed`, `batch`, …) can be swept like parameters.
+    out : path, optional
+        The store, a directory ``NAME.zarr``; without it, results are kept in memory.
+    resume : bool
+        Go on with the store if it is there. Nothing that it holds is computed again, and the
+        result is that of a sweep without interruption, to the last bit.
+    threads, workers : int, optional
+        Threads of this process (by default one a processor), or so many processes.
+    scheduler : str, optional
+        Address of a running dask.distributed scheduler, whose workers compute.
+    block : int, optional
+        Points that are computed and stored together.
+    progress : callable, optional
+        Called with the points stored by now, those stored before this run, and all points.
+    **options
+        t_end, method ("Rodas5P" by default), rtol, atol, threshold, dynamics, step and max_step
+        of `integrate`. With an expression for `t_end` (in reduced training time) the points are
+        integrated many at once (`ensemble.integrate_many`); with "auto", one by one.
+
+    Returns
+    -------
+    xarray.Dataset
+        As `open_sweep` opens it. A point that fails is nan, with its `reason`.
+
+    Raises
+    ------
+    InputError
+        For contradictions, and for a store of another sweep, which differs as it says.
+    StoreError
+        On a full disk.
+    SweepInterrupted
+        On Ctrl-C; what was stored can be resumed.
+    """
+    plan = planned(
+        system, grid=grid, random=random, points=points, seed=seed, sampling=sampling,
+        parameters=parameters, start=start, clamp=clamp, at=at, keep=keep, full=full, block=block,
+        **options,
+    )  # fmt: skip
+    if out is not None:
+        perform(plan, Path(out), resume, threads, workers, scheduler, progress)
+        return reading.open_sweep(out)
+    folder = Path(tempfile.mkdtemp(prefix="reduced-dynamics-sweep-"))
+    try:
+        perform(plan, folder / "sweep.zarr", False, threads, workers, scheduler, progress)
+        return reading.open_sweep(folder / "sweep.zarr").load()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def planned(
+    system: ReducedSystem | str,
+    *,
+    grid: Mapping[str, Any] | None = None,
+    random: Mapping[str, Any] | None = None,
+    points: int | None = None,
+    seed: int = 0,
+    sampling: str = "random",
+    block: int | None = None,
+    **options: Any,
+) -> Plan:
+    """The points of a sweep, checked, and nothing computed; see `sweep`."""
+    for name in ("parameters", "start", "clamp"):
+        options[name] = dict(options.get(name) or {})
+    for name in ("at", "keep"):
+        if name in options:
+            options[name] = tuple(options[name])
+    known = [f.name for f in fields(Settings) if f.name not in ("system", "derivation")]
+    for name in options:
+        if name not in known:
+            raise unknown("option of sweep", name, known)
+    settings = Settings(by_name(system), derivation=derivation(), **options)
+    return make_plan(
+        settings, grid=grid, random=random, points=points, seed=seed, sampling=sampling, block=block
+    )
+
+
+def perform(
+    plan: Plan,
+    out: Path,
+    resume: bool = False,
+    threads: int | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Compute and store whatever a store lacks; see `sweep`."""
+    for name, value in (("threads", threads), ("workers", workers)):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise InputError(f"{name} must be a whole number, at least 1, not {value}")
+    if sum(x is not None for x in (threads, workers, scheduler)) > 1:
+        raise InputError("give one of threads, workers and scheduler")
+    wanted = variables(plan)
+    check(plan, out, resume)
+    run = chosen(threads, workers, scheduler)
+    if not store.exists(out):
+        store.create(out, plan, wanted)
+    kept = store.Store(out, plan, wanted)
+    try:
+        _complete(plan, wanted, kept, run, progress)
+    finally:
+        kept.close()
+
+
+def check(plan: Plan, out: Path, resume: bool) -> None:
+    """Refuse a store that is not this sweep's, or that is not to be resumed.
+
+    Raises
+    ------
+    InputError
+    """
+    store.check_target(out)
+    if not store.exists(out):
+        return
+    if reason := store.difference(out, plan):
+        raise InputError(
+            f"'{out}' holds another sweep: {reason}; choose another --out, or the same settings"
+        )
+    if not resume:
+        raise InputError(
+            f"'{out}' holds this sweep already, {reading.stored(out)}; add --resume to go on with "
+            "it, or choose another --out"
+        )
+
+
+def _complete(plan: Plan, wanted, kept: store.Store, run, progress) -> None:
+    done = kept.done()
+    sizes = [last - first for first, last in map(plan.span, range(plan.blocks))]
+    before = stored = sum(size for size, known in zip(sizes, done, strict=True) if known)
+    missing = [k for k in range(plan.blocks) if not done[k]]
+    if progress is not None:
+        progress(stored, before, len(plan))
+    outcomes = run(_tasks(plan, wanted, missing), len(missing))
+    try:
+        for task, results in outcomes:
+            kept.write(task.block, results)
+            stored += sizes[task.block]
+            if progress is not None:
+                progress(stored, before, len(plan))
+    except (KeyboardInterrupt, SystemError) as stopped:
+        check_interrupt(stopped)
+        raise SweepInterrupted(stored, len(plan)) from None
+    finally:
+        outcomes.close()
+
+
+def _tasks(plan: Plan, wanted: tuple[Variable, ...], blocks: list[int]) -> Iterator[Task]:
+    for block in blocks:
+        yield Task(block, plan.settings, plan.columns(*plan.span(block)), wanted)

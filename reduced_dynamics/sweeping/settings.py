@@ -1,0 +1,166 @@
+"""What all points of a sweep share: the system, how it is integrated, and what is kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache as memoised
+from pathlib import Path
+from typing import Any
+
+from reduced_dynamics import cache
+from reduced_dynamics.errors import InputError, unknown
+from reduced_dynamics.problem import ATOL, RTOL, THRESHOLD, Options
+from reduced_dynamics.system import ReducedSystem
+from reduced_dynamics.systems import SYSTEMS, get
+
+#: What can be kept of every point, and what is unless said otherwise.
+KEPT = {
+    "events": "the time of the first crossing of every event",
+    "final": "coordinates and observables at the end",
+    "loss": "the loss at the end",
+    "stats": "how many steps, rejected steps, right-hand sides and Jacobians it took",
+    "at": "loss, coordinates and observables at the times of `at`",
+    "trajectory": "every recorded state, with the dense output",
+}
+KEEP = ("events", "final", "loss", "stats")
+#: The method of a sweep unless said otherwise: compiled throughout.
+METHOD = "Rodas5P"
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """What a block of points needs besides the points; it travels to other processes.
+
+    Attributes
+    ----------
+    system : str or ReducedSystem
+        By its name if it comes with the package.
+    parameters, start, clamp : mapping
+        Those that all points share.
+    t_end, method, rtol, atol, threshold, dynamics, step, max_step
+        Those of `integrate`.
+    at : tuple of float or str
+        Times, or expressions over the parameters.
+    keep : tuple of str
+        Names of `KEPT`.
+    full : bool
+        Whether the full model is trained at every point, instead of the reduced system alone.
+    derivation : str
+        Hash of the sources that the results follow from.
+    """
+
+    system: str | ReducedSystem
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    start: Mapping[str, Any] = field(default_factory=dict)
+    clamp: Mapping[str, Any] = field(default_factory=dict)
+    t_end: float | str = "auto"
+    method: str = METHOD
+    rtol: float = RTOL
+    atol: float = ATOL
+    threshold: float = THRESHOLD
+    dynamics: str = "flow"
+    step: float | None = None
+    max_step: float | None = None
+    at: tuple[float | str, ...] = ()
+    keep: tuple[str, ...] = KEEP
+    full: bool = False
+    derivation: str = ""
+
+    def __post_init__(self):
+        for name in self.keep:
+            if name not in KEPT:
+                raise unknown("thing to keep", name, KEPT)
+        if self.at and "at" not in self.keep:
+            object.__setattr__(self, "keep", (*self.keep, "at"))
+        if "at" in self.keep and not self.at:
+            raise InputError("to keep states at times, give the times: --at 10,100,N**2")
+        if self.full and {"trajectory", "at"} & set(self.keep):
+            raise InputError(
+                "a sweep of trainings keeps their numbers, neither trajectories nor states; drop "
+                "them, or train one point with: simulate.py validate ... --out FILE"
+            )
+        Options(**self.options, clamp=self.clamp, start=self.start, at=self.fixed_times)
+
+    @property
+    def resolved(self) -> ReducedSystem:
+        return get(self.system) if isinstance(self.system, str) else self.system
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """How one point is integrated, for `integrate`, without its start, clamps and times."""
+        found = {"t_end": self.t_end, "method": self.method, "rtol": self.rtol, "atol": self.atol}
+        found |= {"threshold": self.threshold, "dynamics": self.dynamics, "step": self.step}
+        return found | ({} if self.max_step is None else {"max_step": self.max_step})
+
+    @property
+    def fixed_times(self) -> list[float]:
+        """Those of `at` that are numbers."""
+        return [t for t in self.at if not isinstance(t, str)]
+
+    @property
+    def engine(self) -> str:
+        """How points are computed: "ensemble" (compiled, many at once), "single" or "full"."""
+        if self.full:
+            return "full"
+        together = (
+            self.method == "Rodas5P"
+            and self.dynamics == "flow"
+            and self.t_end != "auto"
+            and self.max_step is None
+            and "trajectory" not in self.keep
+            and not self.resolved.costly
+        )
+        return "ensemble" if together else "single"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything of this that results depend on, as JSON has it."""
+        system = self.resolved
+        solver = {k: v for k, v in self.options.items() if k != "t_end"}
+        if self.dynamics == "gd":
+            solver = {k: solver[k] for k in ("dynamics", "step", "threshold")}
+        elif self.step is None:
+            del solver["step"]
+        return {
+            "system": system.name,
+            "key": system.key,
+            "parameters": {k: _plain(v) for k, v in self.parameters.items()},
+            "start": {k: _plain(v) for k, v in self.start.items()},
+            "clamp": {k: _plain(v) for k, v in self.clamp.items()},
+            "t_end": self.t_end,
+            "solver": {} if self.full else solver,
+            "at": list(self.at),
+            "keep": sorted(self.keep),
+            "full": self.full,
+            "derivation": self.derivation,
+        }
+
+
+def by_name(system: ReducedSystem | str) -> str | ReducedSystem:
+    """The name of a system that comes with the package, or the system."""
+    system = get(system) if isinstance(system, str) else system
+    return system.name if SYSTEMS.get(system.name) is system else system
+
+
+@memoised
+def derivation() -> str:
+    """Hash of everything that results follow from: derivations, integrators and versions."""
+    digest = hashlib.sha256(cache.fingerprint().encode())
+    here = Path(__file__).resolve().parent.parent
+    sources = [*here.glob("*.py"), *(here / "rosenbrock").glob("*.py")]
+    sources += [*(here / "systems").glob("*.py"), *(here / "transformers").glob("*.py")]
+    for path in sorted(sources):
+        if not any(word in path.name for word in _BESIDE):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:20]
+
+
+#: What is in the names of files that no number depends on.
+_BESIDE = ("figure", "plotting", "demo", "benchmark", "storage", "files", "errors", "scaling")
+
+
+def _plain(value: Any) -> Any:
+    """A value as Python's own type, which JSON can hold."""
+    return value.item() if hasattr(value, "item") else value
