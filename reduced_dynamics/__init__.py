@@ -29,6 +29,8 @@ _HOMES = {
     "open_sweep": "reduced_dynamics.sweeping.reading",
     "trajectory_figure": "reduced_dynamics.plotting",
     "save_figure": "reduced_dynamics.figure_style",
+    "laws": "reduced_dynamics.sweeping.laws",
+    "regimes": "reduced_dynamics.sweeping.regimes",
     "fixed_points": "reduced_dynamics.analysis.fixed_points",
     "plane": "reduced_dynamics.analysis.plane",
     "spectrum": "reduced_dynamics.analysis.spectrum",

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reduced_dynamics.commands import progress
+from reduced_dynamics.commands import progress, sweep_results
 from reduced_dynamics.commands.arguments import number, pairs
 from reduced_dynamics.errors import InputError
 from reduced_dynamics.problem import ATOL, DYNAMICS, METHODS, RTOL, THRESHOLD
@@ -23,6 +23,8 @@ DESCRIPTION = """\
 Integrate one trajectory for every point of a grid or a sample, and keep what happened.
 
   simulate.py sweep musat3 --grid N=8:4096:log:40 --t-end '20*N**2' --out n.zarr
+  simulate.py sweep musat3 --grid N=8:4096:log:12 --t-end '20*N**2' --fit t_icl~N
+  simulate.py sweep wang --grid w_star=.1:.9:lin:20 --grid alpha_star=.1:10:log:20 --map T_half
   simulate.py sweep musat3 --grid N=8,16,32 --grid query=last,uniform --t-end '20*N**2'
   simulate.py sweep wang --grid L=20:80:lin:4 --grid w_star=0.2:0.8:lin:4 --out map.zarr
   simulate.py sweep musat3 --set N=64 --grid start.gamma3=1e-3:1:log:20 --t-end '20*N**2'
@@ -97,12 +99,14 @@ def add_parser(commands):
     add("--threads", metavar="K", help="threads of this process (all processors)")
     add("--workers", metavar="K", help="so many processes instead")
     add("--scheduler", metavar="ADDRESS", help="a running dask.distributed scheduler instead")
+    sweep_results.add_options(add)
     add("--json", action="store_true", help="print one JSON object, nothing else")
     return command
 
 
 def execute(options) -> int:
     given = arguments(options)
+    sweep_results.check(options)
     from reduced_dynamics.sweeping.reading import summary
     from reduced_dynamics.sweeping.run import SweepInterrupted, perform, planned
 
@@ -120,13 +124,17 @@ def execute(options) -> int:
             return 130
         finally:
             reporter.close()
+        seconds = time.monotonic() - began
         found = summary(out)
-    seconds = time.monotonic() - began
-    computed = reporter.done - reporter.before
+        computed = reporter.done - reporter.before
+        if not options.json:
+            print("\n".join(as_text(plan, found, options.out, computed, seconds)))
+        lines, results = sweep_results.report(out, options)
     if options.json:
-        print(json.dumps(as_json(plan, found, options.out, computed, seconds), indent=1))
-    else:
-        print("\n".join(as_text(plan, found, options.out, computed, seconds)))
+        described = as_json(plan, found, options.out, computed, seconds)
+        print(json.dumps(described | results, indent=1))
+    elif lines:
+        print("\n".join(lines))
     return 0
 
 

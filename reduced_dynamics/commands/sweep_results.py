@@ -1,0 +1,190 @@
+"""What ``sweep`` makes of its results: fitted scaling laws, maps of regimes, their figures."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reduced_dynamics.errors import InputError
+
+
+def add_options(add) -> None:
+    """The options, through a parser's ``add_argument``."""
+    add(
+        "--fit",
+        action="append",
+        default=[],
+        metavar="RESULT~K",
+        help="the scaling law of a result in a swept parameter, such as t_icl~N, or t_icl~N**2 "
+        "for the prefactor of that exponent (repeatable)",
+    )
+    add(
+        "--map",
+        metavar="RESULT",
+        help="map a result over two swept parameters; 'order' maps which events come in which "
+        "order, 'order:A,B,...' of these events only",
+    )
+    add("--plot", metavar="FILE", help="draw the laws, or the map: .png, .pdf or .svg")
+
+
+def check(options) -> None:
+    """Refuse what cannot be made, before anything is computed."""
+    from reduced_dynamics.sweeping.laws import parse
+
+    over = {parse(spec)[1] for spec in options.fit}
+    if options.plot is not None:
+        from reduced_dynamics.figure_style import check_target
+
+        if not (options.fit or options.map):
+            raise InputError("--plot draws what --fit or --map asks for; add one of them")
+        if options.fit and options.map:
+            raise InputError("--plot draws either --fit or --map; ask for one of them at a time")
+        if len(over) > 1:
+            raise InputError(f"laws over {' and '.join(sorted(over))} need a figure each")
+        check_target(options.plot)
+
+
+def report(path: Path, options) -> tuple[list[str], dict[str, Any]]:
+    """The lines and the JSON of the laws and the map that were asked for; draws the figure.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown, or nothing was reached.
+    """
+    if not (options.fit or options.map):
+        return [], {}
+    from reduced_dynamics.sweeping.laws import laws
+    from reduced_dynamics.sweeping.reading import open_sweep
+
+    dataset = open_sweep(path)
+    lines: list[str] = []
+    found: dict[str, Any] = {}
+    figure = None
+    if options.fit:
+        all_laws = [law for spec in options.fit for law in laws(dataset, spec)]
+        for law in all_laws:
+            lines += ["", *_law_text(law)]
+        found["laws"] = [_law_json(law) for law in all_laws]
+
+        def figure():
+            from reduced_dynamics.sweeping.figures import laws_figure
+
+            return laws_figure(all_laws, dataset.attrs["title"])
+
+    if options.map:
+        from reduced_dynamics.sweeping.regimes import regimes
+
+        of, _, events = options.map.partition(":")
+        mapped = regimes(dataset, of, events=[e for e in events.split(",") if e] or None)
+        lines += ["", *_map_text(mapped)]
+        found["map"] = _map_json(mapped)
+
+        def figure():
+            from reduced_dynamics.sweeping.figures import regimes_figure
+
+            return regimes_figure(mapped)
+
+    if options.plot is not None and figure is not None:
+        from reduced_dynamics.figure_style import save_figure
+
+        save_figure(figure(), options.plot)
+        print(f"drew {options.plot}", file=sys.stderr if options.json else sys.stdout)
+    return lines, found
+
+
+def _law_text(law) -> list[str]:
+    at = ", ".join(f"{k}={v}" for k, v in law.at.items())
+    low, high = law.fit.interval
+    lines = [
+        f"{law.of} ~ {law.over}^k{' at ' if at else ''}{at}: {len(law.x)} points"
+        + (f", {law.left_out} without it left out" if law.left_out else ""),
+        f"  fit           k = {law.fit.slope:.6g}  ({law.fit.level:.0%}: {low:.6g} .. {high:.6g}),"
+        f" factor {np.exp(law.fit.intercept):.6g}",
+        f"  residuals     up to {np.abs(law.residual).max():.2g} in the logarithm",
+    ]
+    shown = range(max(0, len(law.middle) - 4), len(law.middle))
+    last = ", ".join(f"{law.fit.local[k]:.6g} at {law.middle[k]:.4g}" for k in shown)
+    lines.append(f"  local k       {last}")
+    if law.exponent.known:
+        lines.append(f"  its limit     {law.exponent.value:.6g} ± {law.exponent.error:.1g}")
+    else:
+        lines.append("  its limit     not to be told: the last local exponents do not settle")
+    if law.simple is not None:
+        lines.append(
+            f"  {law.of}/{law.over}^{law.simple:g} at {law.x[-1]:g} is {law.ratio[-1]:.8g}"
+            + (
+                f"; its limit {law.prefactor.value:.8g} ± {law.prefactor.error:.1g}"
+                if law.prefactor.known
+                else "; no limit to be told from the last points"
+            )
+        )
+    return lines
+
+
+def _law_json(law) -> dict[str, Any]:
+    return {
+        "of": law.of,
+        "over": law.over,
+        "at": law.at,
+        "x": law.x.tolist(),
+        "y": law.y.tolist(),
+        "left_out": law.left_out,
+        "exponent": law.fit.slope,
+        "interval": [_number(v) for v in law.fit.interval],
+        "level": law.fit.level,
+        "factor": float(np.exp(law.fit.intercept)),
+        "residual": law.residual.tolist(),
+        "local": [_number(v) for v in law.fit.local],
+        "local_limit": _number(law.exponent.value),
+        "local_limit_error": _number(law.exponent.error),
+        "simple": law.simple,
+        "prefactor": None if law.ratio is None else law.ratio.tolist(),
+        "prefactor_limit": _number(law.prefactor.value) if law.prefactor else None,
+        "prefactor_limit_error": _number(law.prefactor.error) if law.prefactor else None,
+    }
+
+
+def _map_text(mapped) -> list[str]:
+    names = " and ".join(mapped.names)
+    if mapped.orders:
+        total = mapped.values.size
+        return [
+            f"order of events over {names}",
+            *(
+                f"  {count / total:6.1%}  {text}"
+                for text, count in zip(mapped.orders, mapped.counts, strict=True)
+            ),
+        ]
+    known = mapped.values[np.isfinite(mapped.values)]
+    if not len(known):
+        return [f"{mapped.of} over {names}: nowhere reached"]
+    return [
+        f"{mapped.of} over {names}: from {known.min():.6g} to {known.max():.6g}, reached at "
+        f"{len(known)} of {mapped.values.size} points"
+    ]
+
+
+def _map_json(mapped) -> dict[str, Any]:
+    values = mapped.values.tolist()
+    return {
+        "of": mapped.of,
+        "names": list(mapped.names),
+        "x": mapped.x.tolist(),
+        "y": mapped.y.tolist(),
+        "values": _plain(values),
+        "orders": list(mapped.orders),
+        "counts": list(mapped.counts),
+        "at": mapped.at,
+    }
+
+
+def _plain(values):
+    return [_plain(v) for v in values] if isinstance(values, list) else _number(values)
+
+
+def _number(value) -> float | None:
+    return float(value) if np.isfinite(value) else None

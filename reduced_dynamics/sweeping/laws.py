@@ -1,0 +1,224 @@
+"""Scaling laws from a sweep: exponents with intervals, local exponents, prefactors and limits."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reduced_dynamics.errors import InputError, unknown
+from reduced_dynamics.scaling import Fit, power_law
+
+if TYPE_CHECKING:
+    import xarray
+
+#: An extrapolated exponent this near to a multiple of ½ is taken to be it.
+SIMPLE = 0.02
+#: Values that differ by less than this part of them are the same but for rounding.
+ROUNDING = 1e-13
+_SPEC = re.compile(r"\s*(\w+)\s*~\s*([\w.]+?)\s*(?:(?:\*\*|\^)\s*([-+]?[\d.]+(?:/\d+)?))?\s*$")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Where a sequence over a growing parameter tends to, as its last points say.
+
+    Attributes
+    ----------
+    value : float
+        From the last three points, for a correction that is a power of the parameter; nan if they
+        do not settle.
+    error : float
+        What the three points before them say instead: the distance of their limit.
+    """
+
+    value: float
+    error: float
+
+    @property
+    def known(self) -> bool:
+        return bool(np.isfinite(self.value) and np.isfinite(self.error))
+
+
+@dataclass(frozen=True, eq=False)
+class Law:
+    """How one result of a sweep depends on one of its parameters.
+
+    Attributes
+    ----------
+    of, over : str
+        The result, and the parameter.
+    at : dict
+        Where the other dimensions of the sweep are.
+    x, y : ndarrays, shape (n,)
+        Ascending; points that were not reached are left out.
+    left_out : int
+        How many those are.
+    fit : Fit
+        The power law of least squares through all points.
+    residual : ndarray, shape (n,)
+        log y minus that of the fit.
+    middle : ndarray, shape (n - 1,)
+        Between which points the local exponents `fit.local` are (geometric means).
+    exponent : Limit
+        Of the local exponents.
+    simple : float or None
+        The exponent for which `prefactor` is given: the one asked for, or else the multiple of ½
+        next to the limit of the local exponents, if it lies that near.
+    ratio : ndarray, shape (n,), or None
+        y/x^simple.
+    prefactor : Limit or None
+        The limit of `ratio`.
+    """
+
+    of: str
+    over: str
+    at: dict[str, Any]
+    x: np.ndarray
+    y: np.ndarray
+    left_out: int
+    fit: Fit
+    residual: np.ndarray
+    middle: np.ndarray
+    exponent: Limit
+    simple: float | None
+    ratio: np.ndarray | None
+    prefactor: Limit | None
+
+
+def laws(dataset: xarray.Dataset, spec: str, level: float = 0.95) -> list[Law]:
+    """The scaling laws of a sweep's result, one for every point of its other dimensions.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        As `open_sweep` gives it.
+    spec : str
+        ``"t_icl~N"``; with an exponent, ``"t_icl~N**2"``, the prefactor is that of this exponent.
+    level : float
+        Confidence of the interval of the exponent.
+
+    Raises
+    ------
+    InputError
+        If the text is malformed, a name is unknown, or fewer than two points were reached.
+    """
+    of, over, exponent = parse(spec)
+    known = [n for n, v in dataset.data_vars.items() if v.dtype.kind in "fi" and n != "status"]
+    if of not in known:
+        raise unknown("result of this sweep", of, known)
+    if over not in dataset.coords:
+        raise unknown("dimension of this sweep", over, [str(c) for c in dataset.coords])
+    if dataset[over].dtype.kind not in "fi":
+        raise InputError(f"{over} is not a number, so nothing scales with it")
+    found = [law for law in _each(dataset, of, over, exponent, level) if law is not None]
+    if not found:
+        raise InputError(
+            f"{of} was reached at fewer than two values of {over}; sweep more of them, or give a "
+            "longer horizon"
+        )
+    return found
+
+
+def parse(spec: str) -> tuple[str, str, float | None]:
+    """``"t_icl~N**2"`` as the result, the parameter and the exponent, which may be missing."""
+    match = _SPEC.match(spec)
+    if not match:
+        raise InputError(f"a law is written as RESULT~PARAMETER, such as t_icl~N, not '{spec}'")
+    of, over, power = match.groups()
+    if power is None:
+        return of, over, None
+    top, _, bottom = power.partition("/")
+    try:
+        return of, over, float(top) / float(bottom or 1)
+    except (ValueError, ZeroDivisionError):
+        raise InputError(f"the exponent of a law is a number, not '{power}'") from None
+
+
+def _each(dataset, of, over, exponent, level) -> Iterator[Law | None]:
+    values = dataset[of]
+    along = dataset[over].dims[0]
+    others = [d for d in values.dims if d != along]
+    for indices in itertools.product(*(range(values.sizes[d]) for d in others)):
+        chosen = dict(zip(others, indices, strict=True))
+        at = {
+            d: dataset[d].values[k : k + 1].tolist()[0]
+            for d, k in chosen.items()
+            if d in dataset.coords
+        }
+        yield law(
+            dataset[over].values.astype(float),
+            values.isel(chosen).values.astype(float),
+            of=of, over=over, at=at, exponent=exponent, level=level,
+        )  # fmt: skip
+
+
+def law(x, y, *, of="y", over="x", at=None, exponent=None, level=0.95) -> Law | None:
+    """The power law of `y` in `x`, two arrays of shape (n,); None for fewer than two points."""
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    good = np.isfinite(y) & (y > 0.0) & (x > 0.0)
+    order = np.argsort(x[good], kind="stable")
+    a, b = x[good][order], y[good][order]
+    if len(np.unique(a)) < 2:
+        return None
+    fit = power_law(a, b, level)
+    middle = np.sqrt(a[1:] * a[:-1])
+    limit = extrapolate(middle, fit.local)
+    simple = exponent
+    if simple is None and limit.known:
+        nearest = round(2.0 * limit.value) / 2.0
+        simple = nearest if abs(limit.value - nearest) <= SIMPLE else None
+    ratio = None if simple is None else b / a**simple
+    return Law(
+        of=of,
+        over=over,
+        at=dict(at or {}),
+        x=a,
+        y=b,
+        left_out=int(len(x) - good.sum()),
+        fit=fit,
+        residual=np.log(b) - fit.intercept - fit.slope * np.log(a),
+        middle=middle,
+        exponent=limit,
+        simple=simple,
+        ratio=ratio,
+        prefactor=None if ratio is None else extrapolate(a, ratio),
+    )
+
+
+def extrapolate(x: np.ndarray, values: np.ndarray) -> Limit:
+    """The limit of values at growing x, if they approach it as a power of x.
+
+    Through the last three points goes exactly one v + b x^−q; q > 0 is a limit. The same through
+    the three points before says how far that is to be trusted.
+    """
+    if len(x) < 4 or not np.isfinite(values).all():
+        return Limit(np.nan, np.nan)
+    last, before = (_through(x[s], values[s]) for s in (slice(-3, None), slice(-4, -1)))
+    return Limit(last, abs(last - before))
+
+
+def _through(x: np.ndarray, v: np.ndarray) -> float:
+    """The limit v₀ of v₀ + b x^−q through three points; nan where they grow apart."""
+    from scipy.optimize import brentq
+
+    first, second = v[1] - v[0], v[2] - v[1]
+    if max(abs(first), abs(second)) <= ROUNDING * abs(v[2]):
+        return float(v[2])
+    target = second / first if first else np.inf
+    u = np.log(x / x[0])
+
+    def mismatch(q: float) -> float:
+        powers = np.exp(-q * u)
+        return (powers[1] - powers[2]) / (powers[0] - powers[1]) - target
+
+    low, high = 1e-3, 50.0
+    if not (target > 0.0 and mismatch(low) > 0.0 > mismatch(high)):
+        return float("nan")
+    q = brentq(mismatch, low, high, xtol=1e-14)
+    powers = np.exp(-q * u)
+    return float(v[2] + second * powers[2] / (powers[1] - powers[2]))

@@ -1,0 +1,155 @@
+"""Regime maps from a sweep: where in two parameters what happens when, and in which order."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reduced_dynamics.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    import xarray
+
+#: What `order` maps instead of a number.
+ORDER = "order"
+
+
+@dataclass(frozen=True, eq=False)
+class Regimes:
+    """A map over two parameters.
+
+    Attributes
+    ----------
+    of : str
+        The result, or "order".
+    names : (str, str)
+        The parameters along x and y.
+    x, y : ndarrays, shapes (nx,) and (ny,); or (n,) both, where points were sampled
+    values : ndarray, shape (ny, nx) or (n,)
+        The result (nan where it was not reached), or the place of the order in `orders` (−1 where
+        the point failed).
+    orders : tuple of str
+        The orders that occur, the most frequent one first; empty for a number.
+    counts : tuple of int
+        How many points have each of them.
+    at : dict
+        Dimensions of one value, and the fixed parameters.
+    scales : (str, str)
+        "log" or "linear" for both axes.
+    """
+
+    of: str
+    names: tuple[str, str]
+    x: np.ndarray
+    y: np.ndarray
+    values: np.ndarray
+    orders: tuple[str, ...]
+    counts: tuple[int, ...]
+    at: dict[str, Any]
+    scales: tuple[str, str]
+
+    @property
+    def sampled(self) -> bool:
+        return self.values.ndim == 1
+
+
+def regimes(
+    dataset: xarray.Dataset,
+    of: str,
+    names: tuple[str, str] | None = None,
+    events: Sequence[str] | None = None,
+) -> Regimes:
+    """A map of an event's time, or of any other number, or of the order of events.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        As `open_sweep` gives it, with two parameters swept, on a grid or by samples.
+    of : str
+        A result's name, or ``"order"``: which of the events come in which order.
+    names : (str, str), optional
+        The parameters along x and y, by default the first two that were swept.
+    events : sequence of str, optional
+        For ``"order"``: of these events; of all by default.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown, or not exactly two parameters have more than one value.
+    """
+    ordered = dataset.attrs.get("coordinates", "").split() or [str(n) for n in dataset.coords]
+    swept = [n for n in ordered if n in dataset.coords and len(np.unique(dataset[n].values)) > 1]
+    names = tuple(names or swept)
+    for name in names:
+        if name not in dataset.coords:
+            raise unknown("dimension of this sweep", name, [str(c) for c in dataset.coords])
+    if len(names) != 2 or set(swept) != set(names):
+        has = ", ".join(swept) or "none"
+        raise InputError(f"a map needs exactly two parameters with several values; here: {has}")
+    if any(dataset[name].dtype.kind not in "fi" for name in names):
+        raise InputError("a map needs two numbers for its axes; sweep the others one at a time")
+    named = json.loads(dataset.attrs.get("scales", "{}"))
+    scales = tuple("log" if named.get(n) == "log" else "linear" for n in names)
+    orders: tuple[str, ...] = ()
+    counts: tuple[int, ...] = ()
+    if of == ORDER:
+        found = [str(n) for n, v in dataset.data_vars.items() if v.attrs.get("kind") == "events"]
+        for name in events or ():
+            if name not in found:
+                raise unknown("event of this sweep", name, found)
+        mapped, orders, counts = _orders(dataset, list(events or found))
+    else:
+        known = [str(n) for n, v in dataset.data_vars.items() if v.dtype.kind in "fi"]
+        if of not in known:
+            raise unknown("result of this sweep", of, [*known, ORDER])
+        mapped = dataset[of].astype(float)
+    x, y = (dataset[name] for name in names)
+    single = {str(d): 0 for d in mapped.dims if mapped.sizes[d] == 1}
+    at = {d: dataset[d].values[:1].tolist()[0] for d in single if d in dataset.coords}
+    mapped = mapped.isel(single, drop=True)
+    if x.dims != y.dims:
+        mapped = mapped.transpose(*y.dims, *x.dims)
+    fixed = json.loads(dataset.attrs.get("parameters", "{}"))
+    return Regimes(
+        of=of,
+        names=names,
+        x=x.values.astype(float),
+        y=y.values.astype(float),
+        values=np.asarray(mapped.values),
+        orders=orders,
+        counts=counts,
+        at=fixed | at,
+        scales=scales,
+    )
+
+
+def _orders(dataset, events: list[str]):
+    """The order of events at every point, as places in the list of orders that occur."""
+    stacked = np.stack([dataset[name].values.astype(float) for name in events], axis=-1)
+    flat = stacked.reshape(-1, len(events))
+    failed = (dataset["status"].values.ravel() != 1) & ~np.isfinite(flat).any(axis=1)
+    texts = np.array([_text(times, events) for times in flat], dtype=object)
+    counted = Counter(texts[~failed].tolist()).most_common()
+    places = {text: k for k, (text, _) in enumerate(counted)}
+    numbers = np.array(
+        [-1 if bad else places[text] for text, bad in zip(texts, failed, strict=True)]
+    )
+    mapped = dataset["status"].astype(int).copy(data=numbers.reshape(stacked.shape[:-1]))
+    return mapped, tuple(places), tuple(count for _, count in counted)
+
+
+def _text(times: np.ndarray, events: list[str]) -> str:
+    reached = np.flatnonzero(np.isfinite(times))
+    order = reached[np.argsort(times[reached], kind="stable")]
+    parts = []
+    for k, index in enumerate(order):
+        same = k > 0 and times[index] == times[order[k - 1]]
+        parts.append((" = " if same else " < ") * (k > 0) + events[index])
+    never = [events[k] for k in range(len(events)) if k not in reached]
+    text = "".join(parts) or "nothing"
+    return text + (f"; not {', '.join(never)}" if never and len(order) else "")

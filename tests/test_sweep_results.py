@@ -1,0 +1,154 @@
+"""Scaling laws and regime maps: what is known of synthetic sweeps, and of the built-in systems."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import reduced_dynamics as rd
+from reduced_dynamics.sweeping.laws import extrapolate, law, laws, parse
+from reduced_dynamics.sweeping.regimes import regimes
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@settings(deadline=None)
+@given(st.floats(0.1, 5.0), st.floats(-3.0, 3.0), st.floats(-0.5, 2.0), st.floats(0.4, 2.0))
+def test_limits_of_power_law_corrections(limit, factor, exponent, q):
+    """y = C x^k (1 + b x^-q): the prefactor's limit is C, for any q and any spacing."""
+    assume(abs(factor) > 1e-3)
+    x = np.array([8.0, 13.0, 40.0, 90.0, 300.0, 1000.0])
+    found = law(x, limit * x**exponent * (1.0 + factor * 0.3 * x**-q), exponent=exponent)
+    assert found.prefactor.value == pytest.approx(limit, rel=1e-5)
+
+
+def test_a_pure_power_law_has_no_residual():
+    x = np.geomspace(1, 100, 7)
+    found = law(x, 3.0 * x**1.5)
+    assert found.fit.slope == pytest.approx(1.5) and found.simple == 1.5
+    assert np.abs(found.residual).max() < 1e-12
+    assert found.prefactor.value == pytest.approx(3.0)
+
+
+def test_what_does_not_settle_has_no_limit():
+    assert not extrapolate(np.arange(1.0, 6.0), np.array([1.0, 2.0, 4.0, 8.0, 16.0])).known
+    assert not extrapolate(np.array([1.0, 2.0]), np.array([1.0, 2.0])).known
+
+
+def test_points_that_were_not_reached_are_left_out():
+    found = law([1, 2, 4, 8], [1.0, np.nan, 4.0, 8.0])
+    assert found.left_out == 1 and found.fit.slope == pytest.approx(1.0)
+    assert law([1, 2], [np.nan, 1.0]) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("t_icl~N", ("t_icl", "N", None)),
+        (" T_half ~ w_star**-2 ", ("T_half", "w_star", -2.0)),
+        ("y~start.gamma3^3/2", ("y", "start.gamma3", 1.5)),
+    ],
+)
+def test_laws_are_written(text, expected):
+    assert parse(text) == expected
+
+
+@given(st.text(max_size=12))
+def test_other_text_is_refused_in_a_sentence(text):
+    try:
+        of, over, _ = parse(text)
+    except rd.InputError:
+        return
+    assert of and over
+
+
+@pytest.fixture(scope="module")
+def musat3():
+    return rd.sweep("musat3", grid={"N": "64:4096:log:7"}, t_end="20*N**2")
+
+
+def test_the_sharp_constants_of_musat3(musat3):
+    expected = {"T_gamma3": (1, 2 * math.log(2)), "t_icl": (2, 2 * math.sqrt(2 * math.pi))}
+    for name, (exponent, constant) in expected.items():
+        (found,) = laws(musat3, f"{name}~N")
+        assert found.simple == exponent
+        assert found.prefactor.value == pytest.approx(constant, rel=1e-3)
+        assert abs(found.prefactor.value - constant) < 3 * found.prefactor.error + 1e-6
+
+
+def test_one_law_for_each_point_of_the_other_dimensions():
+    grid = {"N": "16,32,64", "query": "last,uniform"}
+    found = laws(rd.sweep("musat3", grid=grid, t_end="40*N**2"), "T_gamma3~N")
+    assert [f.at for f in found] == [{"query": "last"}, {"query": "uniform"}]
+
+
+@pytest.mark.parametrize("spec", ["t_icl~M", "t_ic~N", "t_icl", "reason~N", "t_icl~N**x"])
+def test_bad_laws(musat3, spec):
+    with pytest.raises(rd.InputError):
+        laws(musat3, spec)
+
+
+@pytest.fixture(scope="module")
+def two():
+    grid = {"N": "4,16,64", "start.alpha3": "0:1:lin:5"}
+    return rd.sweep("musat3", grid=grid, t_end="20*N**2")
+
+
+def test_maps_of_times_and_orders(two):
+    found = regimes(two, "t_icl")
+    assert found.names == ("N", "start.alpha3") and found.values.shape == (5, 3)
+    np.testing.assert_array_equal(found.values, two["t_icl"].values.T)
+    order = regimes(two, "order", events=["T_alpha3", "T_gamma3"])
+    for k, start in enumerate(two["start.alpha3"].values):
+        for j in range(3):
+            times = [float(two[n].values[j, k]) for n in ("T_alpha3", "T_gamma3")]
+            first = "T_alpha3" if times[0] < times[1] else "T_gamma3"
+            assert order.orders[order.values[k, j]].startswith(first), start
+    assert sum(order.counts) == 15
+
+
+def test_bad_maps(two, musat3):
+    for dataset, of in ((musat3, "t_icl"), (two, "t_icll"), (two, "orders")):
+        with pytest.raises(rd.InputError):
+            regimes(dataset, of)
+    with pytest.raises(rd.InputError, match="did you mean"):
+        regimes(two, "order", events=["T_gama3"])
+
+
+def command(*words):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "simulate.py"), "sweep", *words],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+def test_command_line(tmp_path):
+    plot = tmp_path / "laws.svg"
+    points = ["musat3", "--grid", "N=16:256:log:6", "--t-end", "20*N**2"]
+    run = command(*points, "--fit", "T_gamma3~N", "--fit", "t_icl~N**2", "--plot", str(plot))
+    assert run.returncode == 0, run.stderr
+    assert "T_gamma3/N^1 at 256 is 1.3862" in run.stdout and plot.stat().st_size > 1000
+    run = command(*points[:-2], "--grid", "start.beta2=0,1", *points[-2:], "--map", "order",
+                  "--plot", str(tmp_path / "map.png"), "--json")  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert len(json.loads(run.stdout)["map"]["orders"]) >= 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--fit", "t_icl"], "RESULT~PARAMETER"),
+        (["--fit", "t_icl~M"], "unknown dimension"),
+        (["--plot", "x.png"], "--fit or --map"),
+        (["--map", "t_icl"], "exactly two parameters"),
+    ],
+)
+def test_bad_input(words, message):
+    run = command("musat3", "--grid", "N=4,8,16", "--t-end", "20*N**2", *words)
+    assert run.returncode == 2 and message in run.stderr and "Traceback" not in run.stderr
