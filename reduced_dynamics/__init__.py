@@ -16,6 +16,7 @@ _HOMES = {
     "integrate": "reduced_dynamics.integration",
     "report_at": "reduced_dynamics.integration",
     "Interrupted": "reduced_dynamics.integration",
+    "integrate_many": "reduced_dynamics.ensemble",
     "gradient_flow": "reduced_dynamics.define",
     "ReducedSystem": "reduced_dynamics.system",
     "Trajectory": "reduced_dynamics.trajectory",

@@ -48,12 +48,14 @@ def draw_plane(
     trajectory : Trajectory, optional
         A run of the same system, projected on the slice.
     """
+    from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.ticker import MaxNLocator
 
     x_name, y_name = plane.names
     finite = np.isfinite(plane.loss)
     levels = MaxNLocator(12).tick_values(plane.loss[finite].min(), plane.loss[finite].max())
-    filled = ax.contourf(plane.x, plane.y, plane.loss, levels=levels, cmap="Greys", alpha=0.45)
+    light = LinearSegmentedColormap.from_list("light", ["white", "#A8A8A8"])
+    filled = ax.contourf(plane.x, plane.y, plane.loss, levels=levels, cmap=light)
     filled.set_edgecolor("face")  # no hairlines between the bands of vector output
     speed = np.hypot(plane.u, plane.v)
     ax.streamplot(
