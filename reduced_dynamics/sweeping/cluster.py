@@ -10,7 +10,7 @@ import itertools
 import logging
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from reduced_dynamics.errors import InputError, ReducedDynamicsError
 from reduced_dynamics.sweeping.settings import derivation
@@ -38,52 +38,60 @@ class Cluster:
     def __init__(self, workers: int | None, address: str | None):
         self.workers, self.address = workers, address
 
+    def __enter__(self) -> Cluster:
+        self._open = ExitStack()
+        try:
+            self.client = self._open.enter_context(self._client())
+            _same_everywhere(self.client)
+        except BaseException:
+            self._open.close()
+            raise
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._open.close()
+
     def run(self, tasks: Iterator[Task], total: int) -> Iterator:
         """Compute tasks, a bounded number of them at a time; see `runners`."""
-        if total == 0:
-            return
         from dask.distributed import as_completed
         from distributed import CancelledError, KilledWorker
         from distributed.comm import CommClosedError
 
-        with self._client() as client:
-            _same_everywhere(client)
-            run = secrets.token_hex(4)  # no two sweeps mistake each other's results
+        run = secrets.token_hex(4)  # no two sweeps mistake each other's results
 
-            def submit(task: Task):
-                return client.submit(compute, task, key=f"sweep-{run}-{task.block}", pure=False)
+        def submit(task: Task):
+            key = f"sweep-{run}-{task.block}"
+            return self.client.submit(compute, task, key=key, pure=False)
 
-            known = {}
-            for task in itertools.islice(tasks, self._room(client)):
-                known[submit(task)] = task
-            ended = as_completed(known)
-            try:
-                for future in ended:
-                    task = known.pop(future)
-                    results = future.result()
-                    future.release()
-                    more = max(1, self._room(client) - len(known))
-                    for following in itertools.islice(tasks, more):
-                        another = submit(following)
-                        known[another] = following
-                        ended.add(another)
-                    yield task, results
-            except KilledWorker as error:
-                raise WorkersLost(
-                    f"several workers died of the same block ({error}); what is stored is kept: "
-                    "look at their memory, and go on with --resume"
-                ) from None
-            except (CancelledError, CommClosedError, OSError):
-                raise WorkersLost(
-                    "the scheduler is gone; what is stored is kept, and the same command with "
-                    "--resume goes on"
-                ) from None
-            finally:
-                for future in known:
-                    future.release()
+        known = {submit(task): task for task in itertools.islice(tasks, self._room())}
+        ended = as_completed(known, loop=self.client.loop)
+        try:
+            for future in ended:
+                results = future.result()
+                task = known.pop(future)
+                future.release()
+                for following in itertools.islice(tasks, max(0, self._room() - len(known))):
+                    another = submit(following)
+                    known[another] = following
+                    ended.add(another)
+                yield task, results
+        except KilledWorker as error:
+            raise WorkersLost(
+                f"several workers died of the same block ({error}); what is stored is kept: "
+                "look at their memory, and go on with --resume"
+            ) from None
+        except (CancelledError, CommClosedError, OSError):
+            raise WorkersLost(
+                "the scheduler is gone; what is stored is kept, and the same command with "
+                "--resume goes on"
+            ) from None
+        finally:
+            for future in known:
+                future.release()
 
-    def _room(self, client) -> int:
-        threads = sum(client.nthreads().values())
+    def _room(self) -> int:
+        """How many blocks to have in hand."""
+        threads = sum(self.client.nthreads().values())
         return IN_HAND * max(threads, self.workers or 1)
 
     @contextmanager
@@ -101,6 +109,7 @@ class Cluster:
                 ) as cluster,
                 Client(cluster, set_as_default=False) as client,
             ):  # fmt: skip
+                client.register_plugin(_deaf(), name="deaf")
                 yield client
             return
         try:
@@ -113,6 +122,19 @@ class Cluster:
             ) from None
         with client:
             yield client
+
+
+def _deaf():
+    """What lets our own processes pass over Ctrl-C: this process tells them when to end."""
+    from distributed import WorkerPlugin
+
+    class Deaf(WorkerPlugin):
+        def setup(self, worker) -> None:
+            import signal
+
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    return Deaf()
 
 
 def _same_everywhere(client) -> None:
