@@ -33,7 +33,7 @@ BLOCKS = 64
 #: … but a block has no fewer points than the first number, which are worth a file, and no more
 #: than the second, which take a second or two: compiled ensembles in few coordinates, those in
 #: many, and single trajectories. A training is a block of its own.
-FEW, MANY, SINGLE = (1024, 8192), (16, 256), (4, 64)
+FEW, MANY, SINGLE = (4096, 16384), (16, 256), (4, 64)
 FEW_COORDINATES = 6
 
 
