@@ -28,6 +28,7 @@ _HOMES = {
     "to_dataset": "reduced_dynamics.storage",
     "sweep": "reduced_dynamics.sweeping.run",
     "open_sweep": "reduced_dynamics.sweeping.reading",
+    "sweep_trajectory": "reduced_dynamics.sweeping.ragged",
     "trajectory_figure": "reduced_dynamics.plotting",
     "save_figure": "reduced_dynamics.figure_style",
     "laws": "reduced_dynamics.sweeping.laws",

@@ -470,7 +470,9 @@ class _Arrays:
         tasks = []
         if len(together):
             march_lanes = compiled.march_lanes
-            size = max(LANE_CHUNK // 32, min(LANE_CHUNK, -(-len(together) // (4 * threads))))
+            # Lanes run empty at the end of every task: one thread takes as few as can be.
+            share = -(-len(together) // (1 if threads == 1 else 4 * threads))
+            size = max(LANE_CHUNK // 32, min(LANE_CHUNK, share))
             for k in range(0, len(together), size):
                 part = together[k : k + size]
                 tasks.append((len(part), partial(self._march_lanes, march_lanes, part)))

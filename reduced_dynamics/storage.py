@@ -72,7 +72,7 @@ def load(path) -> Trajectory:
     reader = _FORMATS[files.ending(path, _FORMATS)].decode
     content = files.read(path)
     try:
-        return _assemble(*reader(content))
+        return assemble(*reader(content))
     except _Unreadable as error:
         reason = str(error)
     except Exception:
@@ -113,7 +113,7 @@ def to_dataset(trajectory: Trajectory):
     """
     import xarray
 
-    header, arrays = _disassemble(trajectory)
+    header, arrays = disassemble(trajectory)
     columns = np.vstack([arrays["z"].T, arrays["observables"]])
 
     def variable(dims, values, text, **attributes):
@@ -158,7 +158,7 @@ def to_dataset(trajectory: Trajectory):
         "Conventions": "CF-1.11",
         "title": f"Training dynamics of {trajectory.system}",
         **{
-            key: value if isinstance(value, str | int | float) else _dumps(value)
+            key: value if isinstance(value, str | int | float) else dumps(value)
             for key, value in header.items()
         },
     }
@@ -168,7 +168,7 @@ def to_dataset(trajectory: Trajectory):
 # A trajectory taken apart: a header that JSON can hold, and arrays of floats
 
 
-def _disassemble(trajectory: Trajectory) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def disassemble(trajectory: Trajectory) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The header and the arrays t (n,), z (n, d), loss (n,), observables (k, n), crossing_t (m,),
     crossing_direction (m,), crossing_state (m, d) and, if there are any, nodes (n - 1, 9, d)."""
     n, d = trajectory.z.shape
@@ -204,7 +204,7 @@ def _stack(rows, length: int) -> np.ndarray:
     return np.array(rows, dtype=float).reshape(len(rows), length)
 
 
-def _assemble(
+def assemble(
     header: dict[str, Any], names: list[str], arrays: Mapping[str, np.ndarray]
 ) -> Trajectory:
     """The trajectory of a header, the names of its crossings, and its arrays.
@@ -294,13 +294,13 @@ def _jsonable(value):
     )
 
 
-def _dumps(value) -> str:
+def dumps(value) -> str:
     """JSON that people can read: a lone surrogate is the only character that needs an escape."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _loads(text):
+def loads(text):
     def revive(found):
         return float(found["$float"]) if found.keys() == {"$float"} else found
 
@@ -312,15 +312,15 @@ def _layout(document: dict) -> str:
 
     def entry(value):
         if isinstance(value, dict):
-            items = [f"{_dumps(k)}: {_dumps(v)}" for k, v in value.items()]
+            items = [f"{dumps(k)}: {dumps(v)}" for k, v in value.items()]
         elif isinstance(value, list) and value and isinstance(value[0], dict | list):
-            items = [_dumps(v) for v in value]
+            items = [dumps(v) for v in value]
         else:
-            return _dumps(value)
+            return dumps(value)
         left, right = "{}" if isinstance(value, dict) else "[]"
         return f"{left}\n " + ",\n ".join(items) + f"\n{right}" if items else left + right
 
-    return "{\n" + ",\n".join(f"{_dumps(k)}: {entry(v)}" for k, v in document.items()) + "\n}\n"
+    return "{\n" + ",\n".join(f"{dumps(k)}: {entry(v)}" for k, v in document.items()) + "\n}\n"
 
 
 def _numbers(array: np.ndarray):
@@ -345,7 +345,7 @@ def _crossing_arrays(records: list[dict], d: int) -> tuple[list[str], dict[str, 
     }
 
 
-# The four formats: `encode` a trajectory into bytes, `decode` bytes into what `_assemble` takes
+# The four formats: `encode` a trajectory into bytes, `decode` bytes into what `assemble` takes
 
 
 def _encode_nc(trajectory: Trajectory) -> bytes:
@@ -364,7 +364,7 @@ def _decode_nc(content: bytes):
     data = xarray.load_dataset(content, engine="netcdf4", decode_cf=False)
     texts = ("format", "system", "source", "message")
     header = {
-        key: value if key in texts or not isinstance(value, str) else _loads(value)
+        key: value if key in texts or not isinstance(value, str) else loads(value)
         for key in ("format", "format_version", *_PLAIN, *_MAPPINGS, *_NAMES)
         if (value := _jsonable(data.attrs.get(key))) is not None
     }
@@ -402,7 +402,7 @@ def _variable_names(header: dict) -> dict[tuple[str, str], str]:
 
 
 def _encode_npz(trajectory: Trajectory) -> bytes:
-    header, arrays = _disassemble(trajectory)
+    header, arrays = disassemble(trajectory)
     header["crossing_names"] = [c.name for c in trajectory.crossings]
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, metadata=np.array(_layout(header)), **arrays)
@@ -413,13 +413,13 @@ def _decode_npz(content: bytes):
     archive = np.load(io.BytesIO(content), allow_pickle=False)
     if not isinstance(archive, Mapping) or "metadata" not in archive:
         raise _Unreadable("it holds something else")
-    header = _loads(str(archive["metadata"]))
+    header = loads(str(archive["metadata"]))
     _recognise(header)
     return header, header["crossing_names"], dict(archive)
 
 
 def _encode_csv(trajectory: Trajectory) -> bytes:
-    header, arrays = _disassemble(trajectory)
+    header, arrays = disassemble(trajectory)
     header |= {"rows": len(trajectory), "crossings": _crossing_records(trajectory)}
     out = io.StringIO()
     out.write(f"# {FORMAT}; in Python: pandas.read_csv(..., comment='#')\n")
@@ -436,7 +436,7 @@ def _decode_csv(content: bytes):
     comments = re.match(r"(#[^\n]*\n)*", text)[0]
     if not comments.startswith(f"# {FORMAT}"):
         raise _Unreadable("it holds something else")
-    header = _loads("\n".join(line[2:] for line in comments.split("\n")[1:]))
+    header = loads("\n".join(line[2:] for line in comments.split("\n")[1:]))
     _recognise(header)
     rows = list(csv.reader(io.StringIO(text[len(comments) :], newline="")))[1:]
     if len(rows) != header["rows"] or not text.endswith("\n"):
@@ -449,7 +449,7 @@ def _decode_csv(content: bytes):
 
 
 def _encode_json(trajectory: Trajectory) -> bytes:
-    document, arrays = _disassemble(trajectory)
+    document, arrays = disassemble(trajectory)
 
     def by_name(names, rows):
         return dict(zip(names, map(_numbers, rows), strict=True))
@@ -467,7 +467,7 @@ def _encode_json(trajectory: Trajectory) -> bytes:
 
 
 def _decode_json(content: bytes):
-    document = _loads(content.decode())
+    document = loads(content.decode())
     _recognise(document)
     coordinates, observables = document["coordinate_names"], document["observable_names"]
     names, arrays = _crossing_arrays(document["crossings"], len(coordinates))

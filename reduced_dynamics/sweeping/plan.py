@@ -28,12 +28,14 @@ SAMPLINGS = ("random", "sobol", "halton", "lhs")
 SAMPLE = "sample"
 #: Forms of a system (sizes, tasks) in one sweep, at most.
 MOST_FORMS = 1000
+#: Points at which it is tried whether the system accepts any.
+TRIED = 64
 #: A sweep is made of about so many blocks, so that processes have something to share …
 BLOCKS = 64
 #: … but a block has no fewer points than the first number, which are worth a file, and no more
 #: than the second, which take a second or two: compiled ensembles in few coordinates, those in
 #: many, and single trajectories. A training is a block of its own.
-FEW, MANY, SINGLE = (1024, 8192), (16, 256), (4, 64)
+FEW, MANY, SINGLE = (4096, 16384), (16, 256), (4, 64)
 FEW_COORDINATES = 6
 
 
@@ -274,15 +276,15 @@ def _forms(plan: Plan, further) -> Iterator[ReducedSystem]:
         if (own.names, own.events, own.observables) not in seen:
             seen[own.names, own.events, own.observables] = own
             _check_expressions(settings, own, given)
-    if not seen:
-        raise failure
-    yield from seen.values()
+    if not seen and len(plan) <= TRIED:
+        raise InputError(f"no point of this sweep is possible: {failure}")
+    yield from seen.values() or [system]
 
 
 def _representative(plan: Plan, system, given, others) -> tuple[dict | None, InputError | None]:
     """Parameter values of a point with `given` ones that the system accepts; or why not."""
     failure = None
-    places = [len(plan) // 2, 0, len(plan) - 1, *range(0, len(plan), max(1, len(plan) // 50))]
+    places = [len(plan) // 2, 0, len(plan) - 1, *range(0, len(plan), -(-len(plan) // TRIED))]
     for k in places:
         point = plan.columns(k, k + 1)
         chosen = {name: point[name].tolist()[0] for name in others}

@@ -13,7 +13,7 @@ from reduced_dynamics.errors import InputError, check_interrupt, unknown
 from reduced_dynamics.sweeping import reading, store
 from reduced_dynamics.sweeping.plan import Plan
 from reduced_dynamics.sweeping.plan import plan as make_plan
-from reduced_dynamics.sweeping.runners import chosen
+from reduced_dynamics.sweeping.runners import Runner, chosen
 from reduced_dynamics.sweeping.settings import KEEP, Settings, by_name, derivation
 from reduced_dynamics.sweeping.variables import Variable, variables
 from reduced_dynamics.sweeping.work import Task
@@ -174,14 +174,20 @@ def perform(
         raise InputError("give one of threads, workers and scheduler")
     wanted = variables(plan)
     check(plan, out, resume)
-    run = chosen(threads, workers, scheduler)
-    if not store.exists(out):
-        store.create(out, plan, wanted)
-    kept = store.Store(out, plan, wanted)
+    kept = store.Store(out, plan, wanted) if store.exists(out) else None
     try:
-        _complete(plan, wanted, kept, run, progress)
+        if kept is not None and kept.done().all():
+            if progress is not None:
+                progress(len(plan), len(plan), len(plan))
+            return
+        with chosen(threads, workers, scheduler) as runner:
+            if kept is None:
+                store.create(out, plan, wanted)
+                kept = store.Store(out, plan, wanted)
+            _complete(plan, wanted, kept, runner, progress)
     finally:
-        kept.close()
+        if kept is not None:
+            kept.close()
 
 
 def check(plan: Plan, out: Path, resume: bool) -> None:
@@ -205,14 +211,14 @@ def check(plan: Plan, out: Path, resume: bool) -> None:
         )
 
 
-def _complete(plan: Plan, wanted, kept: store.Store, run, progress) -> None:
+def _complete(plan: Plan, wanted, kept: store.Store, runner: Runner, progress) -> None:
     done = kept.done()
     sizes = [last - first for first, last in map(plan.span, range(plan.blocks))]
     before = stored = sum(size for size, known in zip(sizes, done, strict=True) if known)
     missing = [k for k in range(plan.blocks) if not done[k]]
     if progress is not None:
         progress(stored, before, len(plan))
-    outcomes = run(_tasks(plan, wanted, missing), len(missing))
+    outcomes = runner.run(_tasks(plan, wanted, missing), len(missing))
     try:
         for task, results in outcomes:
             kept.write(task.block, results)

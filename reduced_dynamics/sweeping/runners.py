@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 from reduced_dynamics.sweeping.work import Stopped, Task, compute
 
@@ -33,6 +33,12 @@ class Threads:
 
     def __init__(self, count: int):
         self.count = count
+
+    def __enter__(self) -> Threads:
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
 
     def run(self, tasks: Iterator[Task], total: int) -> Iterator[Outcome]:
         """Compute `total` tasks, one after the other on all threads if there are few of them."""
@@ -82,12 +88,21 @@ def _result(ended: queue.Queue) -> Outcome:
         return task, result
 
 
-def chosen(
-    threads: int | None, workers: int | None, scheduler: str | None
-) -> Callable[[Iterator[Task], int], Iterator[Outcome]]:
+class Runner(Protocol):
+    """Who computes; entered before anything is made, so that what cannot be reached is refused."""
+
+    def __enter__(self) -> Runner: ...
+
+    def __exit__(self, *_) -> None: ...
+
+    def run(self, tasks: Iterator[Task], total: int) -> Iterator[Outcome]:
+        """Compute `total` tasks; yields each with its results as it ends."""
+
+
+def chosen(threads: int | None, workers: int | None, scheduler: str | None) -> Runner:
     """What is asked for: a cluster, processes, or else threads."""
     if scheduler is not None or workers is not None:
         from reduced_dynamics.sweeping.cluster import Cluster
 
-        return Cluster(workers, scheduler).run
-    return Threads(threads or processors()).run
+        return Cluster(workers, scheduler)
+    return Threads(threads or processors())

@@ -81,7 +81,20 @@ class Settings:
                 "a sweep of trainings keeps their numbers, neither trajectories nor states; drop "
                 "them, or train one point with: simulate.py validate ... --out FILE"
             )
+        if self.full:
+            self._check_full()
         Options(**self.options, clamp=self.clamp, start=self.start, at=self.fixed_times)
+
+    def _check_full(self) -> None:
+        """Refuse what belongs to the reduced system alone."""
+        for name in ("method", "rtol", "atol", "threshold", "dynamics", "step", "max_step"):
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                raise InputError(
+                    f"{name} is of the reduced system's integration, and --full trains the full "
+                    "model; drop one of them"
+                )
+        if self.start:
+            raise InputError("a full model starts as its training says; drop --start, or --full")
 
     @property
     def resolved(self) -> ReducedSystem:

@@ -241,8 +241,7 @@ def _full(task: Task, table: _Table, threads: int, stopped) -> None:
 
     for k, point in enumerate(_points(task)):
         try:
-            with _built(_form(task.settings, point)):
-                results = train(task.settings, point, watch)
+            results = train(task.settings, point, watch)
             status, reason = COMPLETE, ""
         except InputError as error:
             status, reason, results = REFUSED, str(error), {}

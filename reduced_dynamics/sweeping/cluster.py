@@ -1,0 +1,158 @@
+"""Blocks on processes of this machine, or on an existing cluster, by dask.distributed.
+
+The scheduler is theirs: it hands out blocks, and computes those of a lost worker again elsewhere.
+Results come back to this process, which alone writes the store.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from reduced_dynamics.errors import InputError, ReducedDynamicsError
+from reduced_dynamics.sweeping.settings import derivation
+from reduced_dynamics.sweeping.work import Task, compute
+
+log = logging.getLogger(__name__)
+
+#: Seconds in which a scheduler has to answer.
+TIMEOUT = 5
+#: Blocks in hand for every thread of the workers: one computed, one waiting.
+IN_HAND = 2
+#: Deaths of workers that a block survives before it is held to be the cause.
+DEATHS = 5
+
+
+class WorkersLost(ReducedDynamicsError):
+    """Workers die of a block, or the scheduler is gone (exit 3); what is stored can be resumed."""
+
+    exit_code = 3
+
+
+class Cluster:
+    """Workers of a running scheduler, or `workers` processes of this machine."""
+
+    def __init__(self, workers: int | None, address: str | None):
+        self.workers, self.address = workers, address
+
+    def __enter__(self) -> Cluster:
+        self._open = ExitStack()
+        try:
+            self.client = self._open.enter_context(self._client())
+            _same_everywhere(self.client)
+        except BaseException:
+            self._open.close()
+            raise
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._open.close()
+
+    def run(self, tasks: Iterator[Task], total: int) -> Iterator:
+        """Compute tasks, a bounded number of them at a time; see `runners`."""
+        from dask.distributed import as_completed
+        from distributed import CancelledError, KilledWorker
+        from distributed.comm import CommClosedError
+
+        run = secrets.token_hex(4)  # no two sweeps mistake each other's results
+
+        def submit(task: Task):
+            key = f"sweep-{run}-{task.block}"
+            return self.client.submit(compute, task, key=key, pure=False)
+
+        known = {submit(task): task for task in itertools.islice(tasks, self._room())}
+        ended = as_completed(known, loop=self.client.loop)
+        try:
+            for future in ended:
+                results = future.result()
+                task = known.pop(future)
+                future.release()
+                for following in itertools.islice(tasks, max(0, self._room() - len(known))):
+                    another = submit(following)
+                    known[another] = following
+                    ended.add(another)
+                yield task, results
+        except KilledWorker as error:
+            raise WorkersLost(
+                f"several workers died of the same block ({error}); what is stored is kept: "
+                "look at their memory, and go on with --resume"
+            ) from None
+        except (CancelledError, CommClosedError, OSError):
+            raise WorkersLost(
+                "the scheduler is gone; what is stored is kept, and the same command with "
+                "--resume goes on"
+            ) from None
+        finally:
+            for future in known:
+                future.release()
+
+    def _room(self) -> int:
+        """How many blocks to have in hand."""
+        threads = sum(self.client.nthreads().values())
+        return IN_HAND * max(threads, self.workers or 1)
+
+    @contextmanager
+    def _client(self):
+        import dask
+        from distributed import Client, LocalCluster
+
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        if self.address is None:
+            with (
+                dask.config.set({"distributed.scheduler.allowed-failures": DEATHS}),
+                LocalCluster(
+                    n_workers=self.workers, threads_per_worker=1, processes=True,
+                    dashboard_address=None, silence_logs=logging.CRITICAL,
+                ) as cluster,
+                Client(cluster, set_as_default=False) as client,
+            ):  # fmt: skip
+                client.register_plugin(_deaf(), name="deaf")
+                yield client
+            return
+        try:
+            client = Client(self.address, timeout=TIMEOUT, set_as_default=False)
+        except Exception as error:  # whatever is wrong with an address, or with what is there
+            raise InputError(
+                f"no dask scheduler answers at '{self.address}' "
+                f"({str(error).splitlines()[0][:80] if str(error) else type(error).__name__}); "
+                "start one with `dask scheduler` and workers with `dask worker ADDRESS`"
+            ) from None
+        with client:
+            yield client
+
+
+def _deaf():
+    """What lets our own processes pass over Ctrl-C: this process tells them when to end."""
+    from distributed import WorkerPlugin
+
+    class Deaf(WorkerPlugin):
+        def setup(self, worker) -> None:
+            import signal
+
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    return Deaf()
+
+
+def _same_everywhere(client) -> None:
+    """Refuse workers that would compute something else."""
+    if not client.nthreads():
+        log.info("the scheduler has no workers yet; waiting for the first")
+        client.wait_for_workers(1)
+    try:
+        found = client.run(derivation)
+    except Exception as error:
+        raise InputError(
+            f"the workers cannot use this package ({str(error).splitlines()[0][:80]}); install "
+            "the same version there"
+        ) from None
+    for address, other in found.items():
+        if other != derivation():
+            raise InputError(
+                f"the worker {address} derives other equations ({other}) than this process "
+                f"({derivation()}): the package or its dependencies differ in version; install "
+                "the same on all machines"
+            )
