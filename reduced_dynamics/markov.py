@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from derivations.selector import label, subsets
 from reduced_dynamics import markov_bank
 from reduced_dynamics.compiled import compile_system
 from reduced_dynamics.systems import get
-from reduced_dynamics.systems.markov import SELECTED, label, subsets
+from reduced_dynamics.systems.markov import SELECTED
 
 #: log c² of subsets that are absent.
 _ABSENT = -700.0

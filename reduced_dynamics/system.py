@@ -241,6 +241,9 @@ class ReducedSystem:
     costly : bool
         Whether the loss and the observables take about as long as a step; they are then computed
         within a step only where an event may lie there.
+    tempo : float, optional
+        For a state that comes to move as log t: the time from which on it may. scipy's methods are
+        then given log(1 + t/tempo) for time.
     key : str
         Identifies the equations where they do not follow from this package's sources.
     """
@@ -271,6 +274,7 @@ class ReducedSystem:
     precise: bool = False
     local: float | None = None
     costly: bool = False
+    tempo: float | None = None
     key: str = field(default="", repr=False)
 
     @cached_property

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from derivations.selector import label, subsets
 from reduced_dynamics.errors import InputError
 from reduced_dynamics.system import (
     Coordinate,
@@ -74,17 +75,6 @@ _PARAMETERS = (
         choices=TRAINING,
     ),
 )
-
-
-def subsets(H: int, degree: int) -> list[tuple[int, ...]]:
-    """The selector's subsets of heads, the empty one first."""
-    sizes = range(degree + 1)
-    return [s for size in sizes for s in itertools.combinations(range(1, H + 1), size)]
-
-
-def label(subset: Sequence[int]) -> str:
-    """How a subset is called in names: ``"empty"``, ``"1"``, ``"12"``."""
-    return "".join(map(str, subset)) or "empty"
 
 
 def _braces(subset: Sequence[int]) -> str:
@@ -221,4 +211,5 @@ CHEN = ReducedSystem(
     formed=("T_selected",),
     local=0.02,  # errors of log c^2 within the tolerances, from rtol 1e-4 to 1e-9
     costly=True,
+    tempo=1.0,
 )
