@@ -25,6 +25,8 @@ TRAINING = (
     "joint",
     *("-".join(order) for k in (1, 2, 3) for order in itertools.permutations(PARTS, k)),
 )
+#: log c² falls by hundreds of thousands; a stage may start where the last one left it.
+DEEPEST = -1e12
 #: A subset has won when its p reaches this.
 SELECTED = 0.99
 
@@ -34,7 +36,9 @@ _PARAMETERS = (
     Parameter("H", 3, "heads of the copier; head h sees the lags h..h+H-1", "int", 1, 9),
     Parameter("degree", 2, "the selector's largest subset of heads", "int", 0, 9),
     Parameter("L", 100, "length of a sequence (limit=finite)", "int", 2, 10**6),
-    Parameter("dirichlet", 0.1, "kernels are drawn from Dirichlet with this parameter", "float"),
+    Parameter(
+        "dirichlet", 0.1, "kernels are drawn from Dirichlet with this parameter", allowed="> 0"
+    ),
     Parameter(
         "loss",
         "ce",
@@ -157,7 +161,10 @@ def _coordinates(H: int, degree: int) -> tuple[Coordinate, ...]:
     return (
         *(
             Coordinate(
-                f"c_{label(s)}", f"selector: log c^2 of {_braces(s)}", start="log(c_init**2)"
+                f"c_{label(s)}",
+                f"selector: log c^2 of {_braces(s)}",
+                start="log(c_init**2)",
+                least=DEEPEST,
             )
             for s in subsets(H, degree)
         ),
