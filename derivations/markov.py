@@ -21,6 +21,7 @@ from typing import Any
 import sympy as sp
 
 from derivations.derivation import Derivation, slope, step
+from derivations.selector import label, subsets
 from derivations.windows import (
     BANK,
     SAME,
@@ -35,24 +36,13 @@ from derivations.windows import (
 
 #: What is added to the norm by which a head's output is divided.
 NORM_EPSILON = sp.Rational(1, 10**7)
-#: Where p_s freezes, as powers of 10: it slows down from the first on and stops at the second.
-SLOWING, FROZEN = -68, -88
+#: The least log c² of which exponentials are taken: far below it they would underflow.
+DEEPEST = -600
 
 epsilon = sp.Symbol("eps", nonnegative=True)
 a = sp.Symbol("a", real=True)
 #: 1 for what is trained, 0 for what is held: the selector, the copier, the classifier.
 train_C, train_W, train_a = sp.symbols("train_C train_W train_a", nonnegative=True)
-
-
-def subsets(heads: int, degree: int) -> list[tuple[int, ...]]:
-    """The subsets of 1..heads with at most `degree` elements, the empty one first."""
-    sizes = range(degree + 1)
-    return [s for size in sizes for s in itertools.combinations(range(1, heads + 1), size)]
-
-
-def label(subset: tuple[int, ...]) -> str:
-    """``"empty"``, ``"1"``, ``"12"``, …"""
-    return "".join(map(str, subset)) or "empty"
 
 
 def selector(heads: int, degree: int) -> dict[tuple[int, ...], sp.Symbol]:
@@ -99,9 +89,31 @@ def share(subset: tuple[int, ...]) -> sp.Symbol:
     return at(f"p_{label(subset)}")
 
 
+def lift(l: sp.Expr) -> sp.Expr:
+    """What raises log c² to `DEEPEST` where it lies lower; else 0."""
+    return sp.Max(0, DEEPEST - l)
+
+
+def _shares(heads: int, degree: int) -> Iterator[Stage]:
+    """p from log c². What lies deeper than `DEEPEST` counts as if it lay there.
+
+    That changes no other p by more than rounding and keeps -4 exp(-l) ∂loss/∂l, in which c_s²
+    cancels, a number.
+    """
+    logs = {label(s): l for s, l in selector(heads, degree).items()}
+    top = Constant("top_c", (), sp.Max(*logs.values()))
+    yield top
+    for tag, l in logs.items():
+        raised = Constant(f"lift_p_{tag}", (), lift(l))
+        yield from (raised, Stage(f"exp_p_{tag}", (), sp.exp(l - top.cell + raised.cell)))
+    yield Stage("sum_c", (), sp.Add(*(at(f"exp_p_{tag}") for tag in logs)))
+    for tag in logs:
+        yield Stage(f"p_{tag}", (), at(f"exp_p_{tag}") / at("sum_c"))
+
+
 def _weights(heads: int, degree: int) -> Iterator[Stage]:
     """p from log c², and every head's softmax."""
-    yield from _softmax({f"p_{label(s)}": l for s, l in selector(heads, degree).items()}, "c")
+    yield from _shares(heads, degree)
     logits = copier(heads)
     for h in range(1, heads + 1):
         yield from _softmax({f"w_{h}_{j}": logits[h, j] for j in range(heads)}, f"W_{h}")
@@ -209,8 +221,10 @@ def program(S: int, n: int, H: int, degree: int, limit: str = "infinite", loss: 
         stages += [partition, hit]
         stages.append(Stage("sample", (BANK,), sp.log(partition.cell) - hit.cell))
     stages.append(Stage("loss", (), part * at("sample", BANK), (BANK,)))
-    shares = [share(s) for s in subsets(H, degree)]
-    outputs = {"loss": at("loss"), **{str(p): p for p in shares}, "p_top": sp.Max(*shares)}
+    # Without the lift: what is too small to be a number is 0.
+    logs = selector(H, degree)
+    shares = {f"p_{label(s)}": sp.exp(l - at("top_c")) / at("sum_c") for s, l in logs.items()}
+    outputs = {"loss": at("loss"), **shares, "p_top": sp.Max(*map(share, logs))}
     return Windows(
         coordinates(H, degree),
         (epsilon, train_C, train_W, train_a),
@@ -229,33 +243,21 @@ def log_norm(H: int, degree: int) -> sp.Expr:
     return sp.log(sp.Add(*(sp.exp(l) for l in selector(H, degree).values())))
 
 
-def awake(l: sp.Expr, total: sp.Expr) -> sp.Expr:
-    """1 while p_s = exp(l - total) is above 10^`SLOWING`, 0 from 10^`FROZEN` on, smooth between.
-
-    Above, five derivatives vanish: integrators of high order pass there. Below, p_s comes to rest
-    like 1/t, so that the flow does not become stiff.
-    """
-    part = ((l - total) / sp.log(10) - FROZEN) / (SLOWING - FROZEN)
-    x = sp.Min(sp.Max(part, 0), 1)
-    return 1 - (1 - x) ** 6 * (1 + 6 * x)
-
-
 def motion(H: int, degree: int) -> tuple[dict, dict]:
     """Mobilities of the flow, and one step of gradient descent of c, W and a.
 
     With l = log c²: dl/dt = (2/c)·dc/dt = -(2/c)²·∂loss/∂l. A step c ← c - step·∂loss/∂c, where
-    ∂loss/∂c = (2/c)·∂loss/∂l, is l ← l + log(1 - 2 step exp(-l) ∂loss/∂l)².
+    ∂loss/∂c = (2/c)·∂loss/∂l, is l ← l + log(1 - 2 step exp(-l) ∂loss/∂l)². In both c² is lifted
+    as it is in ∂loss/∂l, which is proportional to it: no subset freezes, however small its p.
     """
     c = sp.Symbol("c", positive=True)
-    total = log_norm(H, degree)
+    logs = selector(H, degree).values()
     mobility, update = {}, {}
-    for l in selector(H, degree).values():
+    for l in logs:
         rate = sp.diff(sp.log(c**2), c)
-        back = {c: sp.exp(l / 2)}
-        factor = train_C * awake(l, total)
-        mobility[l] = factor * (rate**2).subs(back)
-        moved = sp.simplify((1 - step * rate * slope(l) / c).subs(back))
-        shift = 1 - (1 - moved) * factor
+        back = {c: sp.exp((l + lift(l)) / 2)}
+        mobility[l] = train_C * (rate**2).subs(back)
+        shift = 1 - train_C * (step * rate * slope(l) / c).subs(back)
         # A weight that a step happens to put on 0 exactly would stay there at -infinity.
         update[l] = l + 2 * sp.log(sp.Max(sp.Abs(shift), sp.Rational(1, 10**100)))
     for w in copier(H).values():

@@ -12,7 +12,7 @@ from functools import cache
 
 import sympy as sp
 
-from derivations.markov import subsets
+from derivations.selector import subsets
 
 Subset = tuple[int, ...]
 

@@ -12,6 +12,7 @@ from sympy.printing.latex import LatexPrinter
 from derivations import markov, markov_limits
 from derivations.latex import Equation, Part
 from derivations.report import DIGITS, Check, Step
+from derivations.selector import subsets
 from derivations.windows import Constant, Exponential, Stage, Windows, cell, gradient, unroll
 
 TITLE = "chen: copier, selector and classifier on n-gram Markov chains (arXiv 2409.10559)"
@@ -179,7 +180,7 @@ def steps(self_attention: bool = False) -> Iterator[Step]:
     for name, residual in markov_limits.conservation().items():
         yield Check(name, residual)
     yield "  a step of descent: l ← l + log(1 - 2 η exp(-l) ∂loss/∂l)², so |c|² ← |c|² + |ηg|²"
-    yield f"  p_s slows down below 10^{markov.SLOWING} and stops at 10^{markov.FROZEN}"
+    yield f"  l below {markov.DEEPEST} counts as that in p and in exp(-l) alike: no subset freezes"
 
     yield ""
     yield "4. Small a: loss = loss(0) - a Σ_s p_s J_s + …, dp_s/dt = (4a/Σ c²) p_s (J_s - Σ p J)"
@@ -226,6 +227,7 @@ _HEADS = {
     "exp": r"e^{%s}",
     "top": r"\max %s",
     "sum": r"\textstyle\sum %s",
+    "lift": r"\mathrm{lift}\,%s",
 }
 
 
@@ -323,7 +325,7 @@ def parts(self_attention: bool = False) -> list[Part]:
                 f"J_{{{','.join(map(str, s))}}} = "
                 + printer.doprint(sp.factor(markov_limits.information(chain, 2, s))),
             )
-            for s in markov.subsets(2, 2)[1:]
+            for s in subsets(2, 2)[1:]
         ),
     ]
     late = [

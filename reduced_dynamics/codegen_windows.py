@@ -38,6 +38,10 @@ from reduced_dynamics.codegen_exponential import LANES
 
 _DECORATOR = "@njit(cache=True, nogil=True, error_model='numpy', fastmath={'reassoc', 'contract'})"
 
+#: Of so many states at most, the innermost loop over states is written out within that over
+#: samples: what it does not change is read once, and what it sums stays in a register.
+UNROLLED = 4
+
 #: When a stage is computed: before the samples, for a block of them, after all of them.
 BEFORE, BLOCK, AFTER = range(3)
 
@@ -224,13 +228,32 @@ class _Function:
             same = f"1.0 if {places[0]} == {places[-1]} else 0.0"
             value = same if name == SAME else str(symbol)
             (inner if BANK in places else outer).append(f"{local[symbol]} = {value}")
-        inner += self._statements(nest, local, lanes)
-        body = (
-            [*outer, f"for {BANK} in range({LANES}):", *_indent(inner)] if lanes else outer + inner
-        )
+        statements = self._statements(nest, local, lanes)
+        if lanes and states and self.program.states <= UNROLLED:
+            body = self._unrolled(nest, states.pop(), outer + inner, statements)
+        elif lanes:
+            body = [*outer, f"for {BANK} in range({LANES}):", *_indent(inner + statements)]
+        else:
+            body = outer + inner + statements
         for place in reversed(states):
             body = [f"for {place} in range({self.program.states}):", *_indent(body)]
         return [*start, *body]
+
+    def _unrolled(self, nest: _Nest, place: str, reads: list[str], statements: list[str]):
+        """The loop over samples, and in it the statements once for every state at `place`."""
+        word = re.compile(rf"\b{place}\b")
+        sums = {f"{s.cell} +=": s.name for s in nest.stages if s.over and place not in s.indices}
+        body = [line for line in reads if not word.search(line)]
+        body += [f"{name}_sum = 0.0" for name in sums.values()]
+        repeated = [line for line in reads if word.search(line)]
+        for line in statements:
+            target = line[: line.find("+=") + 2]
+            added = f"{sums[target]}_sum +=" if target in sums else target
+            repeated.append(added + line.removeprefix(target))
+        for state in range(self.program.states):
+            body += [word.sub(str(state), line) for line in repeated]
+        body += [f"{target} {name}_sum" for target, name in sums.items()]
+        return [f"for {BANK} in range({LANES}):", *_indent(body)]
 
     def _statements(self, nest: _Nest, local: Mapping, lanes: bool) -> list[str]:
         targets: list[tuple[Stage, str, sp.Expr]] = []

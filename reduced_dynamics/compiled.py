@@ -63,7 +63,8 @@ class CompiledModule:
         from numba.core.sigutils import normalize_signature
 
         arguments, _ = normalize_signature(f"({', '.join(self.signatures[name])})")
-        log.debug("%s: loading or compiling %s", self.name, name)
+        if not any(self.path.parent.glob(f"__pycache__/module.{name}-*.nbi")):
+            log.info("compiling %s of %s (once; kept in the cache)", name, self.name.split("-")[0])
 
         def compiled() -> types.FunctionType:
             function = getattr(self._module, name)

@@ -27,6 +27,12 @@ def run_descent(problem, recorder, progress) -> str:
             "lower --step"
         )
     problem.t_end = total * step
+    late = [t for t in problem.options.at if t > problem.t_end * (1 + 1e-12)]
+    if late:
+        raise InputError(
+            f"time {late[0]:g} lies beyond the last whole step, at t = {problem.t_end:g}; raise "
+            "--t-end"
+        )
     # States are kept at even spacing, and (automatic horizons end long before their bound) at
     # least at every hundredth part of the time run so far.
     even = 1 if problem.automatic else -(-total // RECORDED)

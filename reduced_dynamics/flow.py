@@ -36,6 +36,9 @@ class _Clock:
     The flow is autonomous, so a run may be continued from time 0 of its own. That matters after a
     long plateau: at t = 5·10¹⁸ neighbouring floating-point numbers are 10³ apart, and the head
     forms within a hundred.
+
+    A system with a `tempo` is integrated over s = log(1 + t/tempo): where its state moves as log t,
+    steps of one length in s do, and multistep methods need not change theirs all the time.
     """
 
     #: Restart when a step is this small a part of the solver's time; at most every so many steps.
@@ -49,6 +52,7 @@ class _Clock:
         self.bases: list[float] = []
         self.spent = {"rhs": 0, "jac": 0}
         self.longest = problem.options.max_step
+        self.tempo = problem.system.tempo if self.longest == math.inf else None
         self.method = problem.options.method
         self.relief = 0.0
         self._start(problem.z0.copy())
@@ -60,15 +64,30 @@ class _Clock:
         local = max(_local(self.problem.system, self.method), self.relief)
         self.steps = 0
         self.solver = getattr(scipy.integrate, self.method)(
-            self.problem.rate,
+            self.problem.rate if self.tempo is None else self._rate,
             0.0,
             z,
-            self.problem.t_end - self.time(0.0),
+            self._end(),
             rtol=max(options.rtol * local, LEAST_RTOL),
             atol=options.atol * local,
-            jac=self.problem.jacobian,
+            jac=self.problem.jacobian if self.tempo is None else self._jacobian,
             max_step=self.longest,
         )
+
+    def _rate(self, s: float, z: np.ndarray) -> np.ndarray:
+        return self.tempo * math.exp(s) * self.problem.rate(s, z)
+
+    def _jacobian(self, s: float, z: np.ndarray) -> np.ndarray:
+        return self.tempo * math.exp(s) * self.problem.jacobian(s, z)
+
+    def _end(self) -> float:
+        """Where the solver's own time ends."""
+        left = self.problem.t_end - math.fsum(self.bases)
+        return left if self.tempo is None else math.log1p(left / self.tempo)
+
+    def _own(self, s: float) -> float:
+        """Training time since the solver's last start, from the solver's time."""
+        return s if self.tempo is None else self.tempo * math.expm1(s)
 
     def relax(self) -> None:
         """After convergence, stop resolving the rounding errors of the right-hand side.
@@ -81,16 +100,19 @@ class _Clock:
         shift = np.spacing(np.abs(z)) * np.where(np.arange(len(z)) % 2, -4.0, 4.0)
         change = self.problem.rate(0.0, z + shift) - self.problem.rate(0.0, z)
         rounding = np.abs(change - self.problem.jacobian(0.0, z) @ shift).max()
-        moved = rounding * 0.01 * self.time(self.solver.t) / np.abs(z).max()
+        moved = rounding * 0.01 * self.time() / np.abs(z).max()
         self.relief = min(moved / self.problem.options.rtol, 1.0)
         self._restart()
 
-    def time(self, t: float) -> float:
-        return math.fsum([*self.bases, t])
+    def time(self) -> float:
+        """Training time."""
+        if self.solver.status == "finished":
+            return self.problem.t_end
+        return math.fsum([*self.bases, self._own(self.solver.t)])
 
     def _restart(self) -> None:
         self.spent = self.stats
-        self.bases.append(self.solver.t)
+        self.bases.append(self._own(self.solver.t))
         self._start(self.solver.y.copy())
 
     def _crawls(self, length: float) -> bool:
@@ -121,9 +143,10 @@ class _Clock:
             if not reason:
                 return
             if attempt or self.steps == 0 or self.solver.status != "failed":
-                length = abs(self.solver.t - before) or self.problem.t_end
+                length = abs(self.solver.t - before) or self.solver.t_bound
                 self.longest = 0.25 * min(length, self.longest)
-                if self.longest <= 4.0 * np.spacing(self.time(before)):
+                time = math.fsum([*self.bases, self._own(before)])
+                if self._own(before + self.longest) - self._own(before) <= 4.0 * np.spacing(time):
                     break
             self.solver.t, self.solver.y = before, z
             self._restart()
@@ -163,19 +186,22 @@ class _Clock:
         solver, bases = self.solver, tuple(self.bases)
         t_old, length, interpolant = solver.t_old, solver.t - solver.t_old, solver.dense_output()
         after = solver.y.copy()
-        now = self.time(solver.t)
+        began, now = math.fsum([*bases, self._own(t_old)]), self.time()
         if solver.status != "finished" and self.steps >= self.LEAST:
-            if self._crawls(length):
+            if self._crawls(now - began):
                 self.method = "BDF"
                 self._restart()
             elif length < self.COARSE * solver.t:
                 self._restart()
-        return (
-            math.fsum([*bases, t_old]),
-            now,
-            after,
-            lambda x: interpolant(t_old + length * np.asarray(x)),
-        )
+        return began, now, after, self._dense(t_old, length, interpolant)
+
+    def _dense(self, t_old: float, length: float, interpolant):
+        """The state at a part of a step's training time."""
+        if self.tempo is None:
+            return lambda x: interpolant(t_old + length * np.asarray(x))
+        # log(1 + t/tempo), from its value at the step's start.
+        growth = math.expm1(length)
+        return lambda x: interpolant(t_old + np.log1p(growth * np.asarray(x)))
 
 
 def _local(system, method: str) -> float:

@@ -175,6 +175,7 @@ def report_at(
     """
     if len(times) == 0:
         return {}
+    system = system.adapted(trajectory.parameters)
     compiled = compile_system(system, trajectory.parameters)
     par = np.array(system.pack(trajectory.parameters), dtype=float)
     states = np.ascontiguousarray(trajectory.at(np.asarray(times, dtype=float)))

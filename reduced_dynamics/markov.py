@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from derivations.selector import label, subsets
 from reduced_dynamics import markov_bank
 from reduced_dynamics.compiled import compile_system
 from reduced_dynamics.systems import get
-from reduced_dynamics.systems.markov import SELECTED, label, subsets
+from reduced_dynamics.systems.markov import SELECTED
 
 #: log c² of subsets that are absent.
 _ABSENT = -700.0
@@ -103,6 +104,13 @@ def criterion(parameters: Mapping[str, Any] | None = None) -> Criterion:
     return Criterion(tuple(map(label, found)), np.array(actual) + 0.0, np.maximum(saturated, 0.0))
 
 
+def log10_p(logs: np.ndarray) -> np.ndarray:
+    """log10 p_𝒮 from log c², shape (…, subsets), where p itself would underflow too."""
+    shifted = logs - logs.max(axis=-1, keepdims=True)
+    total = np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return (shifted - total) / np.log(10.0)
+
+
 def winner(trajectory) -> str | None:
     """The subset with p above .99 at the end of a trajectory, if there is one."""
     final = {k: v[-1] for k, v in trajectory.observables.items() if k != "p_top"}
@@ -114,12 +122,12 @@ def forecast(trajectory) -> list[str]:
     """Lines that hold the criterion, known before training, against what the run selected."""
     found, won = criterion(trajectory.parameters), winner(trajectory)
     lines = ["", "information criterion, before training"]
-    lines += [f"  {'subset':10} {'J':>12} {'modified chi2':>14} {'p at the end':>14}"]
+    lines += [f"  {'subset':10} {'J':>12} {'modified chi2':>14} {'log10 p at the end':>19}"]
+    final = log10_p(trajectory.z[-1, : len(found.subsets)])
     for k, name in enumerate(found.subsets):
-        final = trajectory.observables[f"p_{name}"][-1]
         mark = "  <- predicted" if name == found.winner else ""
         lines.append(
-            f"  {name:10} {found.actual[k]:12.6f} {found.saturated[k]:14.6f} {final:14.3e}{mark}"
+            f"  {name:10} {found.actual[k]:12.6f} {found.saturated[k]:14.6f} {final[k]:19.2f}{mark}"
         )
     lines.append(
         "  J: with the copier's start and this loss; modified chi2: heads that copy one lag"

@@ -54,8 +54,9 @@ def memory(values: Mapping[str, Any]) -> int:
     """Bytes that a bank takes while it is made and used."""
     each = sum(sizes(values["S"], values["n"], values["H"], values["limit"]).values())
     blocks = -(-values["kernels"] // LANES)
-    # The tables, their layout in blocks, and the copy that a run holds.
-    return 3 * 8 * each * blocks * LANES
+    # The tables, their layout in blocks, and the copy that a run holds; then what a block is
+    # computed in: about three numbers for every window of a sample.
+    return 8 * LANES * (3 * each * blocks + 3 * values["S"] ** window_length(values["H"]))
 
 
 def check_memory(values: Mapping[str, Any]) -> None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reduced_dynamics.figure_style import BRIGHT, INK, finish, grid, label_ends, style
+from reduced_dynamics.markov import log10_p
 from reduced_dynamics.recorded_markov import TIMES, recorded
 from reduced_dynamics.trajectory import Trajectory
 from reduced_dynamics.transformers.markov_training import MarkovConfig
-from reduced_dynamics.validate_markov import Plan, Run, log10_p
+from reduced_dynamics.validate_markov import Plan, Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,13 +14,14 @@ from reduced_dynamics.figure_style import (
     label_ends,
     style,
 )
+from reduced_dynamics.markov import log10_p
 from reduced_dynamics.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: The lowest log10 p that is drawn; below 10^-88 p is frozen.
+#: The lowest log10 p that is drawn; curves leave through it.
 _LOWEST = -95.0
 #: Parameters that a figure's title names.
 _SHOWN = ("S", "n", "H", "degree", "dirichlet", "loss", "limit", "kernels", "training")
@@ -74,18 +75,17 @@ def _begin(trajectory: Trajectory, t: np.ndarray) -> float:
 
 def _selector(trajectory: Trajectory, ax: Axes, t: np.ndarray, keep: np.ndarray) -> None:
     names = [n for n in trajectory.observables if n.startswith("p_") and n != "p_top"]
-    order = sorted(names, key=lambda n: -trajectory[n][-1])
+    logs = log10_p(np.array([trajectory[n.replace("p_", "c_", 1)] for n in names]).T)
+    order = np.argsort(-logs[-1])
     curves = []
-    for k, name in enumerate(order):
-        with np.errstate(divide="ignore"):
-            shown = np.log10(trajectory[name][keep])
-        shown = np.maximum(shown, _LOWEST)
+    for k, column in enumerate(order):
+        name, shown = names[column], logs[keep, column]
         colour = BRIGHT[k % len(BRIGHT)]
         dashed = "-" if k < len(BRIGHT) else (0, (4, 1.5))
         ax.plot(t, shown, color=colour, linestyle=dashed)
         subset = name.removeprefix("p_")
         text = r"$\emptyset$" if subset == "empty" else "{" + ",".join(subset) + "}"
-        curves.append((shown, text, colour))
+        curves.append((np.maximum(shown, _LOWEST), text, colour))
     ax.set_ylim(_LOWEST, 3.0)
     ax.set_ylabel(r"$\log_{10} p$")
     label_ends(ax, curves)

@@ -30,7 +30,8 @@ class Parameter:
     """A parameter: its default, its range and what it means.
 
     `kind` is "int", "float", "bool", "choice" (one of `choices`) or "query" ("last", "uniform" or
-    a pair's number). A default of None means that the system chooses (see `meaning`).
+    a pair's number). A default of None means that the system chooses (see `meaning`). `allowed`
+    says the range where `low` and `high` do not: a system's `check` refuses the rest.
     """
 
     name: str
@@ -40,10 +41,13 @@ class Parameter:
     low: float = -math.inf
     high: float = math.inf
     choices: tuple[str, ...] = ()
+    allowed: str = ""
 
     @property
     def range(self) -> str:
         """The allowed values, for people."""
+        if self.allowed:
+            return self.allowed
         match self.kind:
             case "bool":
                 return "true | false"
@@ -128,13 +132,15 @@ class Coordinate:
     """A coordinate of the state, where it starts, and what it means in the transformer.
 
     A `start` that is text is arithmetic over the parameters, such as ``"log(c_init**2)"``.
-    `at_infinity` says, where an infinite value means something, how to ask for it instead.
+    `at_infinity` says, where an infinite value means something, how to ask for it instead; `least`
+    is the least value that may be set.
     """
 
     name: str
     meaning: str
     start: float | str = 0.0
     at_infinity: str = ""
+    least: float = -COORDINATE_LIMIT
 
 
 @dataclass(frozen=True)
@@ -241,6 +247,9 @@ class ReducedSystem:
     costly : bool
         Whether the loss and the observables take about as long as a step; they are then computed
         within a step only where an event may lie there.
+    tempo : float, optional
+        For a state that comes to move as log t: the time from which on it may. scipy's methods are
+        then given log(1 + t/tempo) for time.
     key : str
         Identifies the equations where they do not follow from this package's sources.
     """
@@ -271,6 +280,7 @@ class ReducedSystem:
     precise: bool = False
     local: float | None = None
     costly: bool = False
+    tempo: float | None = None
     key: str = field(default="", repr=False)
 
     @cached_property
@@ -334,7 +344,7 @@ class ReducedSystem:
         Raises
         ------
         InputError
-            If the coordinate is unknown, or the value is not finite or beyond ±700.
+            If the coordinate is unknown, or the value is not finite or out of its range.
         """
         coordinate = self.coordinates[self.index(name)]
         try:
@@ -345,9 +355,12 @@ class ReducedSystem:
                     f"{name} must be a finite number, not {value}; {coordinate.at_infinity}"
                 ) from None
             raise
-        if abs(number) > COORDINATE_LIMIT:
+        if not coordinate.least <= number <= COORDINATE_LIMIT:
+            usual = coordinate.least == -COORDINATE_LIMIT
+            limit = _number(COORDINATE_LIMIT)
+            span = f"±{limit}" if usual else f"{_number(coordinate.least)} .. {limit}"
             raise InputError(
-                f"{name} = {_number(number)} is out of range; coordinates may be set within "
-                f"±{_number(COORDINATE_LIMIT)}"
+                f"{name} = {_number(number)} is out of range; "
+                f"{'coordinates' if usual else 'it'} may be set within {span}"
             )
         return number

@@ -21,6 +21,7 @@ from reduced_dynamics import recorded_markov
 from reduced_dynamics.errors import InputError, IntegrationError
 from reduced_dynamics.expressions import evaluate
 from reduced_dynamics.integration import integrate, report_at
+from reduced_dynamics.markov import log10_p
 from reduced_dynamics.system import Parameter, ReducedSystem, numeric
 from reduced_dynamics.systems import get
 from reduced_dynamics.trajectory import Trajectory
@@ -105,13 +106,6 @@ class Run:
             unmatched = induction_head.unmatched(sequences)
             found += [{"set": name, "unmatched": unmatched, **row} for row in means]
         return found
-
-
-def log10_p(logs: np.ndarray) -> np.ndarray:
-    """log10 p_𝒮 from log c², shape (…, subsets), where p itself would underflow too."""
-    shifted = logs - logs.max(axis=-1, keepdims=True)
-    total = np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return (shifted - total) / np.log(10.0)
 
 
 def compare(weights: Weights, sequences: Sequences, config: MarkovConfig) -> list[dict[str, Any]]:

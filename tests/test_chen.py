@@ -181,10 +181,18 @@ def test_descent_becomes_the_flow_at_first_order():
     assert [row["order"] == pytest.approx(1.0, abs=0.05) for row in rows[1:]] == [True, True]
 
 
-def test_frozen_shares_stay():
-    trajectory = rd.integrate("chen", {**SMALL, "c_init": 1e-3}, t_end=500, rtol=1e-6)
-    final = np.array([v[-1] for k, v in trajectory.observables.items() if k != "p_top"])
-    assert (final > 0.9e-88).all() and final.max() == pytest.approx(1.0)
+def test_no_subset_freezes():
+    """The rate of log c² does not depend on how little is left of a subset."""
+    system, values, compiled, par = prepared(SMALL)
+    z = somewhere(system, values)
+    rates = []
+    for depth in (-100.0, -590.0, -610.0, -1e6):
+        z[0] = depth
+        rates.append(compiled.flow(0.0, z, par))
+    np.testing.assert_allclose(rates, rates[0][None].repeat(4, axis=0), rtol=1e-12)
+    assert abs(rates[0][0]) > 1e-3
+    moved = compiled.descend(z, par, 1e-3, 1, np.zeros(len(z), dtype=bool))[1]
+    assert moved[0] - z[0] == pytest.approx(1e-3 * rates[0][0], rel=1e-3)
 
 
 #: A bank whose noise (about half a percent of a with 2000 kernels) does not decide.

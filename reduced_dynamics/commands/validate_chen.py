@@ -234,7 +234,7 @@ def _runs_text(runs: list[Run]) -> list[str]:
             f"  {config.seed:6d} {full['a'][-1]:9.4f} {full.loss[-1]:11.5f} "
             f"{full['validation_loss'][-1]:12.5f} {full['accuracy'][-1]:9.4f} "
             f"{full['validation_accuracy'][-1]:12.4f} {_braces(max(p, key=p.get)):>9} "
-            f"{_number(selected, '11.2f')} {full.stats['steps_per_s']:8.0f}"
+            f"{_number(selected, '11.2f')} {_number(full.stats['steps_per_s'] or None, '8.0f')}"
         )
     return lines
 
@@ -360,7 +360,7 @@ def as_json(plan: Plan, runs: list[Run], report: dict[str, Any]) -> dict[str, An
             "T_selected": run.full.events["T_selected"],
             "at": {k: v.tolist() for k, v in run.at(plan.at).items()},
             "wall_s": run.full.stats["wall_s"],
-            "steps_per_s": run.full.stats["steps_per_s"],
+            "steps_per_s": run.full.stats["steps_per_s"] or None,  # none were left to do
         }
         for run in runs
     ]

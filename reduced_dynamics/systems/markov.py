@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from derivations.selector import label, subsets
 from reduced_dynamics.errors import InputError
 from reduced_dynamics.system import (
     Coordinate,
@@ -24,6 +25,8 @@ TRAINING = (
     "joint",
     *("-".join(order) for k in (1, 2, 3) for order in itertools.permutations(PARTS, k)),
 )
+#: log c² falls by hundreds of thousands; a stage may start where the last one left it.
+DEEPEST = -1e12
 #: A subset has won when its p reaches this.
 SELECTED = 0.99
 
@@ -33,7 +36,9 @@ _PARAMETERS = (
     Parameter("H", 3, "heads of the copier; head h sees the lags h..h+H-1", "int", 1, 9),
     Parameter("degree", 2, "the selector's largest subset of heads", "int", 0, 9),
     Parameter("L", 100, "length of a sequence (limit=finite)", "int", 2, 10**6),
-    Parameter("dirichlet", 0.1, "kernels are drawn from Dirichlet with this parameter", "float"),
+    Parameter(
+        "dirichlet", 0.1, "kernels are drawn from Dirichlet with this parameter", allowed="> 0"
+    ),
     Parameter(
         "loss",
         "ce",
@@ -74,17 +79,6 @@ _PARAMETERS = (
         choices=TRAINING,
     ),
 )
-
-
-def subsets(H: int, degree: int) -> list[tuple[int, ...]]:
-    """The selector's subsets of heads, the empty one first."""
-    sizes = range(degree + 1)
-    return [s for size in sizes for s in itertools.combinations(range(1, H + 1), size)]
-
-
-def label(subset: Sequence[int]) -> str:
-    """How a subset is called in names: ``"empty"``, ``"1"``, ``"12"``."""
-    return "".join(map(str, subset)) or "empty"
 
 
 def _braces(subset: Sequence[int]) -> str:
@@ -167,7 +161,10 @@ def _coordinates(H: int, degree: int) -> tuple[Coordinate, ...]:
     return (
         *(
             Coordinate(
-                f"c_{label(s)}", f"selector: log c^2 of {_braces(s)}", start="log(c_init**2)"
+                f"c_{label(s)}",
+                f"selector: log c^2 of {_braces(s)}",
+                start="log(c_init**2)",
+                least=DEEPEST,
             )
             for s in subsets(H, degree)
         ),
@@ -221,4 +218,5 @@ CHEN = ReducedSystem(
     formed=("T_selected",),
     local=0.02,  # errors of log c^2 within the tolerances, from rtol 1e-4 to 1e-9
     costly=True,
+    tempo=1.0,
 )

@@ -14,14 +14,13 @@ sees → κ → exp(aκ) → sequences, and backward through the same tables. Th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
+from derivations.selector import subsets
 from reduced_dynamics.errors import InputError, unknown
 from reduced_dynamics.transformers.markov_windows import Windows
 
@@ -40,13 +39,12 @@ class Weights(NamedTuple):
     a: np.ndarray
 
 
-def subsets(H: int, degree: int) -> tuple[tuple[int, ...], ...]:
-    """The selector's 𝒮 ⊆ {1 … H}, |𝒮| ≤ degree: ∅, {1}, {2}, …, {1, 2}, …
+def check_subsets(H: int, degree: int) -> None:
+    """Refuse sizes that have no subsets.
 
     Raises
     ------
     InputError
-        If there are no such subsets.
     """
     if not isinstance(H, int | np.integer) or H < 1:
         raise InputError(f"H must be a positive integer, not {H!r}")
@@ -55,12 +53,6 @@ def subsets(H: int, degree: int) -> tuple[tuple[int, ...], ...]:
             f"degree = {degree!r} must be an integer from 0 to H = {H}: a subset has no more heads "
             "than there are"
         )
-    return tuple(s for size in range(degree + 1) for s in combinations(range(1, H + 1), size))
-
-
-def subset_name(heads: Sequence[int], H: int) -> str:
-    """``"empty"``, ``"13"``; with underscores from ten heads on."""
-    return ("" if H < 10 else "_").join(map(str, heads)) or "empty"
 
 
 def initial_weights(

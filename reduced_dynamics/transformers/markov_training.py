@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from derivations.selector import label, subsets
 from reduced_dynamics.errors import InputError, unknown
 from reduced_dynamics.trajectory import Crossing, Trajectory
 from reduced_dynamics.transformers import markov, markov_task, markov_windows
 from reduced_dynamics.transformers.loop import Progress, recorded_steps, run, versions
-from reduced_dynamics.transformers.markov import LOSSES, Weights, subset_name, subsets
+from reduced_dynamics.transformers.markov import LOSSES, Weights
 from reduced_dynamics.transformers.optimisers import SGD, Arrays
 
 #: What a stage trains: the copier, the selector or the classifier.
@@ -84,7 +85,7 @@ class MarkovConfig:
                 f"H = {self.H} heads cannot see the {self.n - 1} parents of n = {self.n}, for each "
                 f"is copied by one head; H must be at least {self.n - 1}"
             )
-        subsets(self.H, self.degree)
+        markov.check_subsets(self.H, self.degree)
         for name in ("sequences", "validation", "steps"):
             value = getattr(self, name)
             if not isinstance(value, int | np.integer) or value < 1:
@@ -115,7 +116,7 @@ class MarkovConfig:
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the subsets: "empty", "1", …, "12", …"""
-        return tuple(subset_name(s, self.H) for s in self.subsets)
+        return tuple(label(s, self.H) for s in self.subsets)
 
     @property
     def coordinates(self) -> tuple[str, ...]:
@@ -123,7 +124,7 @@ class MarkovConfig:
         heads = range(1, self.H + 1)
         lags = range(self.H)
         return (
-            *(f"c_{label}" for label in self.labels),
+            *(f"c_{name}" for name in self.labels),
             *(f"W_{h}_{j}" for h in heads for j in lags),
             "a",
         )
