@@ -23,7 +23,6 @@ from reduced_dynamics.rosenbrock.kernel import (
     STUCK,
     TOO_MANY,
 )
-from reduced_dynamics.trajectory import NODES
 
 #: The tolerances asked for are the trajectory's; a step is given these parts of them, relative and
 #: absolute. A small start on a plateau needs the second: errors grow there as the state does.
