@@ -35,10 +35,15 @@ def directory() -> Path:
     """Where generated modules are kept."""
     chosen = os.environ.get(VARIABLE)
     if chosen:
-        return Path(os.path.expanduser(chosen)).absolute()
+        return _path(os.path.abspath(os.path.expanduser(chosen)))
     from platformdirs import user_cache_dir
 
     return Path(user_cache_dir("reduced-dynamics", appauthor=False))
+
+
+@cache
+def _path(text: str) -> Path:
+    return Path(text)
 
 
 @cache

@@ -231,8 +231,7 @@ class _Function:
     def body(self) -> list[str]:
         self.out = _Lines()
         self.stored = self._stored()
-        for name in sorted(self.stored):
-            self.out.add(f"{name} = np.empty(max({_integer(self.last - self.base + 1)}, 0))")
+        self._room()
         for level, (scalars, loop) in enumerate(zip(self.scalars, self.loops, strict=True)):
             self._emit_scalars(scalars)
             if loop.stages:
@@ -240,6 +239,14 @@ class _Function:
         targets = [(f"out[{k}]", e) for k, e in enumerate(self.outputs)]
         self._assign(self.out, targets)
         return self.out.lines
+
+    def _room(self) -> None:
+        """Arrays over the pairs, as rows of one: memory is asked for once."""
+        if self.stored:
+            count = f"max({_integer(self.last - self.base + 1)}, 0)"
+            self.out.add(f"room_ = np.empty(({len(self.stored)}, {count}))")
+        for k, name in enumerate(sorted(self.stored)):
+            self.out.add(f"{name} = room_[{k}]")
 
     def _stored(self) -> set[str]:
         """Arrays for the per-pair values that a later loop reads."""
@@ -309,6 +316,9 @@ class _Function:
         shift, total = [], []
         scores = [(f"s_{w.name}", w.score) for w in classes]
         self._assign(out, scores)
+        if len(classes) == 2:
+            self._emit_pair(out, *classes)
+            return
         for w in classes:
             shift.append(self._guarded(f"s_{w.name}", w.multiplicity))
         out.add(f"top = max({', '.join(shift)})" if len(shift) > 1 else f"top = {shift[0]}")
@@ -320,6 +330,21 @@ class _Function:
         out.add(f"top = 1.0 / ({' + '.join(total)})")
         for w in classes:
             out.add(f"{w.name} *= top")
+
+    def _emit_pair(self, out: _Lines, a, b) -> None:
+        """A softmax over two classes takes one exponential, not two."""
+        left, right = (self._guarded(f"s_{w.name}", w.multiplicity) for w in (a, b))
+        out.add(f"gap_ = {left} - {right}")
+        out.add("less_ = math.exp(-abs(gap_))")
+        out.add(f"{a.name} = 1.0 if gap_ >= 0.0 else less_")
+        out.add(f"{b.name} = less_ if gap_ >= 0.0 else 1.0")
+        terms = [
+            str(w.name) if w.multiplicity == 1 else f"{w.name} * ({_print(w.multiplicity)})"
+            for w in (a, b)
+        ]
+        out.add(f"top = 1.0 / ({' + '.join(terms)})")
+        out.add(f"{a.name} *= top")
+        out.add(f"{b.name} *= top")
 
     @staticmethod
     def _guarded(score: str, multiplicity: sp.Expr) -> str:
@@ -466,16 +491,16 @@ class _Function:
             return
         highest = sp.Max(*(w.score for w in weights), evaluate=False)
         top = hoisted.setdefault(highest, self.fresh())
-        total = []
+        terms, total = [], []
         for w in weights:
             term = hoisted.setdefault(sp.exp(w.score - top, evaluate=False), self.fresh())
-            inner.add(f"{w.name} = {term}")
+            terms.append(term)
             factor = self._index(w.multiplicity)
             total.append(str(term) if factor == 1 else f"{term} * ({_print(factor)})")
         inverse = self.fresh()
         inner.add(f"{inverse} = 1.0 / ({' + '.join(total)})")
-        for w in weights:
-            inner.add(f"{w.name} *= {inverse}")
+        for w, term in zip(weights, terms, strict=True):
+            inner.add(f"{w.name} = {term} * {inverse}")
 
     def _tag(self, symbol: sp.Symbol) -> sp.Symbol:
         return next(
@@ -524,11 +549,21 @@ def _function(
     parameters: Sequence[sp.Symbol],
     direction: Sequence[sp.Symbol] = (),
 ) -> str:
-    lowered = _Function(program, outputs)
+    return _named(name, _Function(program, outputs), parameters, direction)
+
+
+def _named(
+    name: str,
+    lowered: _Function,
+    parameters: Sequence[sp.Symbol],
+    direction: Sequence[sp.Symbol] = (),
+    decorator: str = "@njit(cache=True, nogil=True, error_model='numpy')",
+) -> str:
+    """A function of that name from its lowered body, reading what the body uses."""
     body = "\n".join(lowered.body())
     arguments = "z, v, par, out" if direction else "z, par, out"
-    lines = [f"@njit(cache=True, nogil=True, error_model='numpy')\ndef {name}({arguments}):"]
-    for k, symbol in enumerate(program.coordinates):
+    lines = [f"{decorator}\ndef {name}({arguments}):"]
+    for k, symbol in enumerate(lowered.program.coordinates):
         lines.append(f"    {symbol} = z[{k}]")
     for k, symbol in enumerate(direction):
         lines.append(f"    {symbol} = v[{k}]")
@@ -542,6 +577,31 @@ def _function(
         line for line in text.split("\n") if not line.startswith("    ") or line.split()[0] in used
     )
     return f"{text}\n{body}\n"
+
+
+def _width(columns: int) -> int:
+    """Lanes for so many columns: whole vector registers of four numbers."""
+    return -(-columns // 4) * 4
+
+
+def _columns(
+    name: str,
+    with_gradient: Program,
+    live: Sequence[sp.Symbol],
+    parameters: Sequence[sp.Symbol],
+) -> str:
+    """The Hessian of the coordinates `live`, all columns in one pass: one column a lane."""
+    from reduced_dynamics.codegen_wide import Wide
+
+    width = _width(len(live))
+    direction = {c: sp.Symbol(f"v_{c}", real=True) for c in live}
+    along = tangent(with_gradient, direction, {f"d_{c}": f"h_{c}" for c in live})
+    inputs = {f"v_{c}": f"1.0 * (lane_ == {k})" for k, c in enumerate(live)}
+    places = [f"out[{k * width} + lane_]" for k in range(len(live))]
+    entries = [along.outputs[f"h_{c}"] for c in live]
+    lowered = Wide(along, entries, inputs, places, str(width))
+    decorator = "@njit(cache=True, nogil=True, error_model='numpy', fastmath={'contract'})"
+    return _named(name, lowered, parameters, decorator=decorator)
 
 
 def _returned(expr: sp.Expr) -> list[str]:
@@ -722,16 +782,7 @@ def module_source(derivation: Derivation) -> str:
             entries = [second.outputs[f"d_{a}_{b}"] for a in coordinates for b in coordinates]
             functions.append(_function(f"_hessian_{k}", second, entries, parameters))
         else:
-            direction = {c: sp.Symbol(f"v_{c}", real=True) for c in coordinates}
-            along = tangent(
-                with_gradient,
-                {c: direction[c] for c in live},
-                {f"d_{c}": f"h_{c}" for c in coordinates},
-            )
-            entries = [along.outputs[f"h_{c}"] for c in coordinates]
-            functions.append(
-                _function(f"_hessian_{k}", along, entries, parameters, list(direction.values()))
-            )
+            functions.append(_columns(f"_hessian_{k}", with_gradient, live, parameters))
     if n <= WHOLE_HESSIAN:
         dispatch = _dispatch(derivation, "_hessian_{k}(z, {par}, {out})", n * n, "flat")
         hessian_body = (
@@ -739,18 +790,19 @@ def module_source(derivation: Derivation) -> str:
             f"    for k in range({n * n}):\n        flat[k] = -flat[k]"
         )
     else:
-        indices = "".join(f"{coordinates.index(c)}, " for c in live).strip()
-        directional = _dispatch(derivation, "_hessian_{k}(z, v, {par}, {out})", n)
+        places = "".join(f"{coordinates.index(c)}, " for c in live).strip()
+        count = len(live)
+        dispatch = _dispatch(
+            derivation, "_hessian_{k}(z, {par}, {out})", count * _width(count), "flat"
+        )
         hessian_body = "\n    ".join(
             [
-                f"v = np.zeros({n})",
-                f"out = np.empty({n})",
-                f"for c in ({indices}):  # the other coordinates never appear",
-                "    v[c] = 1.0",
-                *("    " + line for line in directional.split("\n    ")),
-                "    v[c] = 0.0",
-                f"    for k in range({n}):",
-                "        matrix[c, k] = -out[k]",
+                f"flat = np.empty({count * _width(count)})",
+                *dispatch.split("\n    "),
+                f"places = ({places})  # the other coordinates never appear",
+                f"for j in range({count}):",
+                f"    for k in range({count}):",
+                f"        matrix[places[j], places[k]] = -flat[j * {_width(count)} + k]",
             ]
         )
     return assemble(

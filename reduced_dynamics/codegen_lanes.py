@@ -47,26 +47,6 @@ def lane_source(derivation: Derivation) -> str:
     return ""
 
 
-class _Lane(_Function):
-    """A softmax over two classes takes one exponential, not two."""
-
-    def _emit_softmax(self, out, classes) -> None:
-        if len(classes) != 2:
-            super()._emit_softmax(out, classes)
-            return
-        self._assign(out, [(f"s_{w.name}", w.score) for w in classes])
-        a, b = classes
-        left, right = (self._guarded(f"s_{w.name}", w.multiplicity) for w in classes)
-        out.add(f"gap_ = {left} - {right}")
-        out.add("less_ = math.exp(-abs(gap_))")
-        out.add(f"{a.name} = 1.0 if gap_ >= 0.0 else less_")
-        out.add(f"{b.name} = less_ if gap_ >= 0.0 else 1.0")
-        terms = [f"{w.name} * ({print_expression(w.multiplicity)})" for w in classes]
-        out.add(f"top = 1.0 / ({' + '.join(terms)})")
-        out.add(f"{a.name} *= top")
-        out.add(f"{b.name} *= top")
-
-
 def _bodies(text: str) -> str:
     return "\n".join(line for line in text.split("\n") if line.startswith("    "))
 
@@ -127,7 +107,7 @@ def _function(
     def lane(array: str, k: int) -> str:
         return f"{array}[{k} * _LANES + lane_]"
 
-    body = [line.strip() for line in _Lane(program, outputs).body()]
+    body = [line.strip() for line in _Function(program, outputs).body()]
     targets = {f"out[{k}]": lane(*_split(place)) for k, place in enumerate(places)}
     renamed = []
     for line in body:

@@ -7,6 +7,7 @@ import math
 import operator
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from numbers import Integral, Real
 
 from reduced_dynamics.errors import InputError, unknown
@@ -82,6 +83,11 @@ def _parse(text: str) -> ast.expr:
     """The syntax tree of `text`, which is made of the tokens of arithmetic only."""
     if not isinstance(text, str):
         raise InputError(f"an expression must be text such as '8*N**2', not {_quote(text)}")
+    return _tree(text)
+
+
+@lru_cache(maxsize=256)
+def _tree(text: str) -> ast.expr:
     if len(text) > MAX_LENGTH:
         raise InputError(
             f"the expression {_quote(text)} has {len(text)} characters; use at most {MAX_LENGTH}"

@@ -7,6 +7,7 @@ import math
 import platform
 import time
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from reduced_dynamics.trajectory import NODES, Crossing, Trajectory, interpolate
 #: the loss fell by less than FLAT of its start. All of these are located events, so the horizon
 #: does not depend on where the solver happened to step.
 AFTER, FLAT = 1.05, 0.01
+#: States there is room for at first.
+ROOM = 256
 
 
 @dataclass(frozen=True)
@@ -35,15 +38,20 @@ class Progress:
 
 
 class Recorder:
-    """Collects the states, values and crossings of a run and ends it in a `Trajectory`."""
+    """Collects the states, values and crossings of a run and ends it in a `Trajectory`.
+
+    What is recorded stands in arrays that grow; `t`, `z` and `table` (loss and observables) are
+    their filled parts, and `nodes` what lies between two of the times.
+    """
 
     def __init__(self, problem: Problem):
         self.problem = problem
         self.began = time.perf_counter()
-        self.t = [0.0]
-        self.z = [problem.z0.copy()]
-        self.table = [problem.first]
-        self.nodes: list[np.ndarray] = []
+        self.count = 0
+        self._t, self._z = np.empty(ROOM), np.empty((ROOM, len(problem.z0)))
+        self._table = np.empty((ROOM, len(problem.first)))
+        self._nodes: np.ndarray | None = None  # of the step that ends at the same index
+        self.add(0.0, problem.z0, problem.first)
         self.crossings: list[Crossing] = []
         self.seen: dict[str, float] = {}  # first crossing of every event so far
         self.stats = {"rhs": 0, "jac": 0, "steps": 0}
@@ -62,25 +70,60 @@ class Recorder:
         if event is not CONVERGENCE:
             self.crossings.append(Crossing(event.name, t, direction, tuple(map(float, state))))
 
+    @property
+    def t(self) -> np.ndarray:
+        return self._t[: self.count]
+
+    @property
+    def z(self) -> np.ndarray:
+        return self._z[: self.count]
+
+    @property
+    def table(self) -> np.ndarray:
+        return self._table[: self.count]
+
+    @property
+    def nodes(self) -> np.ndarray | None:
+        """(times − 1, NODES, d) for a flow; None before its first step, and for descent."""
+        return None if self._nodes is None else self._nodes[1 : self.count]
+
+    def room(self, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where the next steps of a flow may be written: times, nodes, values; see `keep`."""
+        if self._nodes is None:
+            self._nodes = np.empty((len(self._t), NODES, self._z.shape[1]))
+        self._grow(steps)
+        free = slice(self.count, self.count + steps)
+        return self._t[free], self._nodes[free], self._table[free]
+
+    def _grow(self, more: int) -> None:
+        size = max(2 * len(self._t), self.count + more)
+        if self.count + more <= len(self._t):
+            return
+        for name in ("_t", "_z", "_table", "_nodes"):
+            old = getattr(self, name)
+            if old is not None:
+                new = np.empty((size, *old.shape[1:]))
+                new[: self.count] = old[: self.count]
+                setattr(self, name, new)
+
+    def keep(self, steps: int) -> None:
+        """The first so many steps written into `room`, each of which changes the time, count."""
+        new = slice(self.count, self.count + steps)
+        self._z[new] = self._nodes[new, -1]
+        self.count += steps
+
     def add(self, t: float, z: np.ndarray, values: np.ndarray) -> None:
-        self.t.append(t)
-        self.z.append(z)
-        self.table.append(values)
+        self._grow(1)
+        self._t[self.count], self._z[self.count], self._table[self.count] = t, z, values
+        self.count += 1  # last: an interruption leaves whole entries
 
     def add_step(self, t: float, nodes: np.ndarray, values: np.ndarray) -> None:
         """A step of the flow; one too short to change the time replaces the state there."""
-        if t > self.t[-1]:
-            self.nodes.append(nodes)
+        if t > self._t[self.count - 1]:
+            self.room(1)[1][0] = nodes
             self.add(t, nodes[-1], values)
         else:
             self.z[-1], self.table[-1] = nodes[-1], values
-
-    def add_steps(self, t: np.ndarray, nodes: np.ndarray, values: np.ndarray) -> None:
-        """Several steps of the flow, each of which changes the time."""
-        self.t.extend(t.tolist())
-        self.nodes.extend(nodes)
-        self.z.extend(nodes[:, -1])
-        self.table.extend(values)
 
     @property
     def loss(self) -> float:
@@ -103,8 +146,8 @@ class Recorder:
 
     def loss_at(self, t: float) -> float:
         """The loss at a time already passed."""
-        k = min(bisect.bisect_left(self.t, t), len(self.t) - 1)
-        if not self.nodes or k == 0:
+        k = min(bisect.bisect_left(self.t, t), self.count - 1)
+        if self.nodes is None or k == 0:
             return float(self.table[k][0])
         x = (t - self.t[k - 1]) / (self.t[k] - self.t[k - 1])
         state = interpolate(np.array([x]), self.nodes[k - 1][None])
@@ -112,10 +155,9 @@ class Recorder:
 
     def cut(self, t: float) -> None:
         """Drop what lies beyond `t`, which the last step has passed."""
-        while len(self.t) > 1 and self.t[-2] >= t:
-            for kept in (self.t, self.z, self.table, *([self.nodes] if self.nodes else [])):
-                kept.pop()
-        if t < self.t[-1] and self.nodes:
+        while self.count > 1 and self.t[-2] >= t:
+            self.count -= 1
+        if t < self.t[-1] and self.nodes is not None:
             part = (t - self.t[-2]) / (self.t[-1] - self.t[-2])
             nodes = interpolate(
                 part * lobatto(NODES),
@@ -128,7 +170,7 @@ class Recorder:
 
     def done(self) -> str | None:
         """Why the run is complete, or None; ends the record at the horizon."""
-        problem, t = self.problem, self.t[-1]
+        problem, t = self.problem, float(self.t[-1])
         known = self.horizon() if problem.automatic else None
         if known is not None:
             end = max(known, *problem.options.at, 0.0)
@@ -151,17 +193,15 @@ class Recorder:
 
     def progress(self) -> Progress:
         wall = time.perf_counter() - self.began
-        return Progress(self.t[-1], self.problem.t_end, self.stats["steps"], self.loss, wall)
+        return Progress(float(self.t[-1]), self.problem.t_end, self.stats["steps"], self.loss, wall)
 
     def trajectory(self, message: str) -> Trajectory:
         problem = self.problem
         options, compiled = problem.options, problem.compiled
-        # An interruption may have come between the entries of one step.
-        n = min(len(self.t), len(self.z), len(self.table))
-        times, states, table = np.array(self.t[:n]), np.array(self.z[:n]), np.array(self.table[:n])
+        times, states, table = self.t.copy(), self.z.copy(), self.table
         self.crossings = [c for c in self.crossings if c.t <= times[-1]]
         names = problem.invariant_names()
-        conserved = compiled.invariants(states, problem.par) if names else np.empty((n, 0))
+        conserved = compiled.invariants(states, problem.par) if names else np.empty((len(times), 0))
         columns = list(compiled.invariant_coordinates)
         drift = {}
         for name in names:
@@ -195,12 +235,17 @@ class Recorder:
             versions=versions(),
             source=compiled.source,
             message=message,
-            nodes=np.array(self.nodes[: n - 1]) if self.nodes and n > 1 else None,
+            nodes=self.nodes.copy() if self.nodes is not None and self.count > 1 else None,
         )
 
 
 def versions() -> dict[str, str]:
     """Versions of what computes: this package, Python, numpy, scipy, numba."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
     import numba
     import scipy
 

@@ -65,9 +65,10 @@ def factor(matrix, pivots):
                 matrix[k, j], matrix[p, j] = matrix[p, j], matrix[k, j]
         matrix[k, k] = 1.0 / matrix[k, k]
         for j in range(k + 1, SIZE):
-            matrix[j, k] *= matrix[k, k]
-            for i in range(k + 1, SIZE):
-                matrix[j, i] -= matrix[j, k] * matrix[k, i]
+            if matrix[j, k] != 0.0:  # coordinates that do not move cost nothing
+                matrix[j, k] *= matrix[k, k]
+                for i in range(k + 1, SIZE):
+                    matrix[j, i] -= matrix[j, k] * matrix[k, i]
     return True
 
 

@@ -23,7 +23,6 @@ from reduced_dynamics.rosenbrock.kernel import (
     STUCK,
     TOO_MANY,
 )
-from reduced_dynamics.trajectory import NODES
 
 #: The tolerances asked for are the trajectory's; a step is given these parts of them, relative and
 #: absolute. A small start on a plateau needs the second: errors grow there as the state does.
@@ -60,23 +59,25 @@ def run_rodas(problem: Problem, recorder, progress) -> str:
     held = np.ascontiguousarray(problem.held)
     watch, directions = watches(problem), np.array([e.direction for e in problem.events])
     seen = np.full(len(watch), np.nan)
-    times, nodes = np.empty(MOST_STEPS), np.empty((MOST_STEPS, NODES, size))
-    table = np.empty((MOST_STEPS, len(problem.first)))
-    room = 4 * MOST
+    room = 2 * MOST
     event, at, sign = np.empty(room, np.int64), np.empty(room), np.empty(room, np.int64)
     where = np.empty((room, size))
     none, no_states = np.empty(0), np.empty((0, size))
+    watchful = problem.automatic or problem.system.outside is not None
     taken, chunk = 0, FIRST
     mark = (0, 0.0)  # steps and time when it was last looked whether they advance
     while True:
+        # Steps are written to where the recorder keeps them.
+        reached, nodes, values = recorder.room(chunk)
         began = time.perf_counter()
         status = march(
             z, clock, counts, problem.par, held, watch, problem.levels, directions, False, seen,
             problem.t_end, options.rtol * LOCAL[0], options.atol * LOCAL[1], MAX_STEPS, none,
-            no_states, times[:chunk], nodes[:chunk], table[:chunk], event, at, sign, where,
+            no_states, reached, nodes, values, event, at, sign, where,
         )  # fmt: skip
         seconds = time.perf_counter() - began
-        chunk = min(2 * chunk, MOST_STEPS) if seconds < 0.5 * PAUSE else chunk
+        if seconds < 0.5 * PAUSE:
+            chunk = min((8 if seconds < 0.05 * PAUSE else 2) * chunk, MOST_STEPS)
         chunk = max(chunk // 2, 1) if seconds > 2.0 * PAUSE else chunk
         recorder.stats |= {
             "rhs": int(counts[RHS]),
@@ -84,16 +85,14 @@ def run_rodas(problem: Problem, recorder, progress) -> str:
             "rejected": int(counts[REJECTED]),
         }
         steps, crossed = int(counts[RECORDED]), int(counts[CROSSINGS])
-        reached, kept, values = times[:steps].copy(), nodes[:steps].copy(), table[:steps].copy()
         crossings = [
             (problem.events[event[c]], float(at[c]), int(sign[c]), where[c])
             for c in range(crossed - 1, -1, -1)
         ]
-        watchful = problem.automatic or problem.system.outside is not None
-        if not watchful and steps and (np.diff(reached, prepend=recorder.t[-1]) > 0.0).all():
+        if not watchful and steps and _rises(recorder.t[-1], reached[:steps]):
             for crossing in reversed(crossings):
                 recorder.cross(*crossing)
-            recorder.add_steps(reached, kept, values)
+            recorder.keep(steps)
             recorder.stats["steps"] = taken + steps
             message = recorder.done()
             if message is not None:
@@ -102,8 +101,8 @@ def run_rodas(problem: Problem, recorder, progress) -> str:
             for k in range(steps):
                 while crossings and crossings[-1][1] <= reached[k]:
                     recorder.cross(*crossings.pop())
-                recorder.add_step(float(reached[k]), kept[k], values[k])
-                if reason := problem.outside(kept[k, -1]):
+                recorder.add_step(float(reached[k]), nodes[k], values[k])
+                if reason := problem.outside(nodes[k, -1]):
                     raise IntegrationError(reason, recorder.trajectory(reason))
                 recorder.stats["steps"] = taken + k + 1
                 message = recorder.done()
@@ -118,6 +117,11 @@ def run_rodas(problem: Problem, recorder, progress) -> str:
             progress(recorder.progress())
         if status not in (RUNNING, DONE):
             raise _failure(problem, recorder, REASONS[status])
+
+
+def _rises(before: float, times: np.ndarray) -> bool:
+    """Whether every one of the times is later than the one before."""
+    return bool(before < times[0]) and bool((times[1:] > times[:-1]).all())
 
 
 def _failure(problem, recorder, reason: str) -> IntegrationError:
