@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reduced_dynamics.figure_style import (
-    BRIGHT,
     INK,
     finish,
     grid,
     label_ends,
     style,
+    subset_colours,
 )
 from reduced_dynamics.trajectory import Trajectory
 
@@ -76,14 +76,14 @@ def _selector(trajectory: Trajectory, ax: Axes, t: np.ndarray, keep: np.ndarray)
     names = [n for n in trajectory.observables if n.startswith("p_") and n != "p_top"]
     order = sorted(names, key=lambda n: -trajectory[n][-1])
     curves = []
-    for k, name in enumerate(order):
+    colours = subset_colours([name.removeprefix("p_") for name in names])
+    for name in order:
         with np.errstate(divide="ignore"):
             shown = np.log10(trajectory[name][keep])
         shown = np.maximum(shown, _LOWEST)
-        colour = BRIGHT[k % len(BRIGHT)]
-        dashed = "-" if k < len(BRIGHT) else (0, (4, 1.5))
-        ax.plot(t, shown, color=colour, linestyle=dashed)
         subset = name.removeprefix("p_")
+        colour = colours[subset]
+        ax.plot(t, shown, color=colour)
         text = r"$\emptyset$" if subset == "empty" else "{" + ",".join(subset) + "}"
         curves.append((shown, text, colour))
     ax.set_ylim(_LOWEST, 3.0)
