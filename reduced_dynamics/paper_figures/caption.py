@@ -35,6 +35,10 @@ class Finding:
     text: str
     agrees: bool | None = None
 
+    def __post_init__(self):
+        if self.agrees is not None:  # a numpy bool is no True
+            object.__setattr__(self, "agrees", bool(self.agrees))
+
 
 class _Filler(string.Formatter):
     """`str.format`, with a dash for what does not exist or was not reached."""

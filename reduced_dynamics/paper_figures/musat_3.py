@@ -52,9 +52,7 @@ def draw(request: Request) -> Drawn:
         name: [t / N**power for t, N in zip(events[name], sizes, strict=True)]
         for name, power in POWERS.items()
     }
-    local = {
-        name: float(power_law(sizes, times).local[-1]) for name, times in events.items()
-    }
+    local = {name: float(power_law(sizes, times).local[-1]) for name, times in events.items()}
     order = sorted(HEAD, key=lambda name: trajectory.events[f"T_{name}"])
     numbers = {
         "N": shown,

@@ -26,15 +26,17 @@ INTERVALS = 1000
 
 
 def draw(request: Request) -> Drawn:
-    count = request.of(3, 2, 1)
-    small = {"N": 8, "vocabulary": 16, "positions": 17, "width": 32}
+    count = request.of(3, 3, 1)
+    small = {"N": 6, "vocabulary": 16, "positions": 13}
     bases = {
         "sgd": request.of(
-            SGD, replace(SGD, **small, init_scale=0.1, steps=9000), replace(SGD, **small, steps=30)
+            SGD,
+            replace(SGD, **small, learning_rate=0.3, steps=900),
+            replace(SGD, **small, steps=30),
         ),
         "adam": request.of(
             ADAM,
-            replace(ADAM, **small, learning_rate=2e-3, steps=3500),
+            replace(ADAM, **small, steps=900),
             replace(ADAM, **small, steps=30),
         ),
     }
@@ -43,9 +45,7 @@ def draw(request: Request) -> Drawn:
         base = replace(base, record=min(base.steps, INTERVALS))
         found[method] = [
             Emergence(
-                train_standard(
-                    replace(base, seed=seed), request.training(f"{method}, seed {seed}")
-                )
+                train_standard(replace(base, seed=seed), request.training(f"{method}, seed {seed}"))
             )
             for seed in range(request.seed, request.seed + count)
         ]
@@ -114,7 +114,9 @@ def _findings(key: str, name: str, numbers: dict) -> list[Finding]:
         ),
         Finding(
             f"{name}: accuracy at the end {{{key}[accuracy]:.3f}}, held-out cross-entropy "
-            f"{{{key}[held_out_loss]:.2g}}; accuracy .9 at step {{{key}[learnt_step]:.0f}}"
+            f"{{{key}[held_out_loss]:.2g}}; accuracy .9 at step {{{key}[learnt_step]:.0f}}, "
+            f"where γ̃3 has been at half for long or not yet: it gets there at "
+            f"{{{key}[gamma_over_learnt]:.0%}} of these steps"
         ),
     ]
 

@@ -43,9 +43,10 @@ def draw(request: Request) -> Drawn:
     reduced = dict(zip(found.reduced.coordinates, found.reduced.final.values(), strict=True))
     predicted = embed(np.array([reduced[name] for name in COORDINATES]), D)
     residual = [one - other for one, other in zip(learned, predicted, strict=True)]
-    inside, outside = norms(learned)
+    _, outside = norms(learned)
     own = dict(zip(COORDINATES, project(learned).tolist(), strict=True))
     total = np.sqrt(sum(np.vdot(W, W) for W in learned))
+    elsewhere = np.sqrt(sum(_unpredicted(W, k, D) for k, W in enumerate(learned)))
     numbers = {
         "N": N, "D": D, "batch": batch, "t_end": t_end, "steps": job.config.total_steps,
         "weights": 28 * D**2,
@@ -54,8 +55,7 @@ def draw(request: Request) -> Drawn:
         "norm": float(total),
         "outside": outside,
         "outside_part": outside / total,
-        "off_diagonal_part": float(np.sqrt(sum(_unpredicted(W, k, D) for k, W in enumerate(learned)))
-                                   / total),
+        "off_diagonal_part": float(elsewhere / total),
         "difference_part": float(np.sqrt(sum(np.vdot(W, W) for W in residual)) / total),
         "largest_coordinate_error": max(abs(own[k] - reduced[k]) for k in COORDINATES),
         "by_matrix": {
@@ -107,10 +107,9 @@ def _figure(learned, predicted, residual, N, D):
 
     rows = (("learned", learned), ("predicted", predicted), ("difference", residual))
     with style():
-        figure = Figure(figsize=(7.0, 7.6))
-        # W³ is as wide as two of the others, so it has a row of its own below each pair's column.
+        figure = Figure(figsize=(7.0, 7.4))
         outer = figure.add_gridspec(
-            3, 3, left=0.055, right=0.905, top=0.93, bottom=0.04, wspace=0.16, hspace=0.42,
+            3, 3, left=0.055, right=0.905, top=0.915, bottom=0.02, wspace=0.16, hspace=0.34,
             width_ratios=(1, 2, 2.9), height_ratios=(1, 1, 1),
         )  # fmt: skip
         figure.text(
@@ -147,7 +146,9 @@ def _matrix(ax, W, D, scale):
             axis(k * D - 0.5, color="#B0B0B0", linewidth=0.5)
     height, width = W.shape[0] // D, W.shape[1] // D
     named = {"labelsize": 7.0, "length": 0.0}
-    ax.set_xticks([(k + 0.5) * D - 0.5 for k in range(width)], [f"${BLOCKS[k]}$" for k in range(width)])
+    ax.set_xticks(
+        [(k + 0.5) * D - 0.5 for k in range(width)], [f"${BLOCKS[k]}$" for k in range(width)]
+    )
     rows = [f"${BLOCKS[k]}$" for k in range(height)] if height > 1 else ["out"]
     ax.set_yticks([(k + 0.5) * D - 0.5 for k in range(height)], rows)
     ax.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, pad=1.0, **named)
@@ -169,6 +170,7 @@ def _name_blocks(ax, which, D):
             ",".join(map(symbol, names)),
             ha="right",
             va="top",
-            fontsize=5.5,
+            fontsize=6.0,
             color=INK,
+            bbox={"boxstyle": "square,pad=0.1", "color": "white", "alpha": 0.75, "linewidth": 0},
         )

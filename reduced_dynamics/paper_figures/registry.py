@@ -116,14 +116,14 @@ def make(name: str, request: Request | None = None) -> Made:
         made_by,
     )
     verdicts = caption.tally(drawn.findings)
-    return Made(
-        name, drawn.figure, text, numbers, verdicts, made_by, time.monotonic() - began
-    )
+    return Made(name, drawn.figure, text, numbers, verdicts, made_by, time.monotonic() - began)
 
 
 def command(name: str, request: Request) -> str:
     """The command line that makes a figure."""
     words = ["python simulate.py figure", name]
+    if request.size == "tiny":
+        return f"registry.make({name!r}, Request({request.size!r}, seed={request.seed}))"
     if request.size == "quick":
         words.append("--quick")
     if request.seed:
