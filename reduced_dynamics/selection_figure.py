@@ -59,8 +59,8 @@ def selection_figure(trajectory: Trajectory) -> Figure:
             selected = trajectory.events.get("T_selected")
             if selected:
                 ax.axvline(selected, color=INK, linewidth=0.7, linestyle=(0, (1, 2)))
-        _map(ax_start, copied(trajectory, 0), "heads at the start")
-        _map(ax_end, copied(trajectory, -1), f"heads at $t$ = {trajectory.t_end:g}")
+        draw_heads(ax_start, copied(trajectory, 0), "heads at the start")
+        draw_heads(ax_end, copied(trajectory, -1), f"heads at $t$ = {trajectory.t_end:g}")
         ax_end.set_xlabel("lag")
         finish(figure, axes[:, :1], "training time $t$ = step × learning rate")
     return figure
@@ -91,7 +91,7 @@ def _selector(trajectory: Trajectory, ax: Axes, t: np.ndarray, keep: np.ndarray)
     label_ends(ax, curves)
 
 
-def _map(ax: Axes, weights: np.ndarray, title: str) -> None:
+def draw_heads(ax: Axes, weights: np.ndarray, title: str) -> None:
     """Attention of every head (row) over its lags (columns), each square with its number."""
     H = len(weights)
     lags = np.full((H, 2 * H - 1), np.nan)

@@ -49,7 +49,7 @@ def all_theorems(tables: dict[str, list[Table]]) -> Figure:
     """
     with style():
         title = "Theorems 3.1, 3.3 and 3.4: largest errors found (marks) and proved (dashed)"
-        found, axes = grid(3, 3, title, gap=0.7, between=1.2, right=0.12, above=0.25)
+        found, axes = grid(3, 3, title, gap=0.7, between=1.0, right=0.12, above=0.25)
         axes[0, 2].remove()
         _prepare(axes)
         for row, (theorem, (draw, panels, _, _)) in zip(axes, _DRAWN.items(), strict=True):

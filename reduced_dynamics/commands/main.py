@@ -67,6 +67,7 @@ COMMANDS = {
     "validate": "validate",
     "bench": "bench",
     "approximate": "approximate",
+    "figure": "figure",
 }
 
 

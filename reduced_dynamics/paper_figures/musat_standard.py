@@ -26,7 +26,7 @@ INTERVALS = 1000
 
 
 def draw(request: Request) -> Drawn:
-    count = request.of(3, 3, 1)
+    count = request.of(2, 3, 1)
     small = {"N": 6, "vocabulary": 16, "positions": 13}
     bases = {
         "sgd": request.of(

@@ -97,7 +97,8 @@ def draw(request: Request) -> Drawn:
             Finding(
                 "the full network follows: T_half {events_full[T_half]:.1f} "
                 "({lateness[T_half]:+.1%}), T_converged {events_full[T_converged]:.1f} "
-                "({lateness[T_converged]:+.1%}); largest error of a parameter {largest_error:.3f} ({worst_coordinate})"
+                "({lateness[T_converged]:+.1%}); largest error of a parameter "
+                "{largest_error:.3f} ({worst_coordinate})"
             ),
             Finding("late, L_G4 · 4t = {four_t_L_G4:.3f} at t = {t_end:.0f}, which tends to 1"),
         ],

@@ -23,7 +23,7 @@ _FLOOR = 1e-6
 
 
 def draw(request: Request) -> Drawn:
-    steps = request.of(8000, 3000, 60)
+    steps = request.of(8000, 2500, 60)
     seeds = range(request.seed, request.seed + request.of(3, 2, 1))
     n, width = request.of((4, 8), (4, 8), (3, 3))
     base = InductionConfig(n=n, H=width, D=width, L=request.of(16, 16, 8), steps=steps,
@@ -58,8 +58,8 @@ def draw(request: Request) -> Drawn:
         "{batch}, {steps} steps), seeds {seeds}. Left: error over that of the answer 0, on "
         "held-out sequences; dotted, what predictors leave that compare only so many tokens. "
         "Right: the part of each recent token that no linear map reads off row s of the first "
-        "layer's output, and their mean over the last n − 1 = the probing distance (black). Thin "
-        "lines are seeds, thick ones medians.",
+        "layer's output, and their mean over the last n − 1 = the probing distance (black); "
+        "below 10⁻⁶ nothing is drawn. Thin lines are seeds, thick ones medians.",
         [
             Finding(
                 "the probing distance falls in every run, from {probing_start:.3f} to "

@@ -21,7 +21,7 @@ ABOUT = About(
 
 
 def draw(request: Request) -> Drawn:
-    steps = request.of(8000, 3000, 60)
+    steps = request.of(8000, 2200, 60)
     values = request.of((2, 4, 8), (2, 8), (1, 3))
     seeds = tuple(range(request.seed, request.seed + request.of(3, 2, 1)))
     base = InductionConfig(steps=steps, record=100)
