@@ -24,7 +24,7 @@ measured here: every number in it comes from the run that drew the figure.
 
   simulate.py figure list                      what there is
   simulate.py figure musat-3 --quick           a coarse version, within half a minute
-  simulate.py figure wang-2 --out phases.pdf   the caption goes to phases.txt as well
+  simulate.py figure wang-2 --out phases.pdf   the caption goes to phases.caption.txt
   simulate.py figure wang-5 --text book.txt    the transformer trained on another text
   simulate.py figure chen-criterion --json     the numbers, and nothing else
   simulate.py figure all --out figures         all of them and an index page; resumable

@@ -1,7 +1,7 @@
 """All figures into one folder with an index page; what is already there is not made again.
 
-Beside every figure ``ID.svg`` lie its caption, ``ID.txt``, and its numbers, ``ID.json``. The last
-is written last and says with which settings, versions and source it was made: only if these are
+Beside every figure ``ID.svg`` lie its caption, ``ID.caption.txt``, and its numbers, ``ID.json``,
+which is written last and says with which settings, versions and source it was made: only if these are
 today's is a figure taken as made. So an interrupted run is taken up where it stopped, and a figure
 that fails does not keep the others from being made.
 """
@@ -35,7 +35,8 @@ from reduced_dynamics.transformers.loop import TrainingInterrupted
 
 _FORMAT = "reduced_dynamics figure 1"
 #: What a figure's folder entry consists of, in the order of writing.
-ENDINGS = (".svg", ".txt", ".json")
+CAPTION = ".caption.txt"
+ENDINGS = (".svg", CAPTION, ".json")
 
 
 @dataclass(frozen=True)
@@ -204,8 +205,8 @@ def as_record(made: Made, made_with: dict[str, Any]) -> dict[str, Any]:
 
 
 def companion(path) -> str:
-    """The file beside a figure that holds its caption."""
-    return os.path.splitext(os.fspath(path))[0] + ".txt"
+    """The file beside a figure that holds its caption: a name that no text of the user's has."""
+    return os.path.splitext(os.fspath(path))[0] + CAPTION
 
 
 def _path(folder, name: str, ending: str) -> str:

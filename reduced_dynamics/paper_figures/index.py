@@ -50,7 +50,7 @@ def page(
         "<title>Figures: reduced dynamics</title>",
         f"<style>\n{_STYLE}\n</style></head><body>",
         "<h1>Figures of the papers, and what was measured</h1>",
-        "<p>Every number below a figure comes from the run that drew it. A line says whether the run "
+        "<p>Every number below a figure is of the run that drew it. A line says whether the run "
         "agrees with the paper, differs from it, or measures what the paper does not claim.</p>",
         _overview(names, by_name),
     ]
