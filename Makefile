@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: env demo test lint format bench docs clean
+.PHONY: env demo figures test lint format bench docs clean
 
 env: $(STAMP)
 
@@ -15,6 +15,10 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 
 demo: env
 	$(BIN)/python -m reduced_dynamics.demo --out demo
+
+# All figures of the papers and an index page, figures/index.html; QUICK=1 for coarse versions.
+figures: env
+	$(BIN)/python simulate.py figure all --out figures $(if $(QUICK),--quick)
 
 lint: env
 	$(BIN)/ruff check .
@@ -37,4 +41,4 @@ docs: env
 	@echo "open build/docs/index.html"
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) demo figures build *.egg-info

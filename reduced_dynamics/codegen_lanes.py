@@ -23,7 +23,7 @@ import sympy as sp
 from derivations.derivation import Derivation
 from derivations.differentiate import gradient, hessian
 from derivations.staged import Program, Scalar, Softmax
-from reduced_dynamics.codegen import _Function, print_expression
+from reduced_dynamics.codegen import _Function
 
 #: With more coordinates, registers and the first-level cache no longer hold what a step needs.
 MOST = 4

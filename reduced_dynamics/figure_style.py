@@ -81,6 +81,18 @@ _MUTED = (
 )  # fmt: skip
 
 
+#: The six scalars of the mixed target: colour and dash. w_Q and w_K often coincide, so one is
+#: dashed.
+MIXED_TARGET = {
+    "p1": (BRIGHT[3], "-"),
+    "p": (BRIGHT[1], "-"),
+    "g": (BRIGHT[5], "-"),
+    "w_Q": (BRIGHT[0], "-"),
+    "w_K": ("#7A3500", (0, (1.5, 2.5))),
+    "h": (BRIGHT[2], "-"),
+}
+
+
 REST = "#B0B0B0"
 
 
@@ -145,9 +157,15 @@ def line_styles(coordinates: Sequence[str]) -> dict[str, dict]:
     -------
     dict of str to dict
         ``color``, ``linestyle`` and ``linewidth`` by name. The induction head's α₃, β₂, γ₃ stand
-        out and the coordinates beside them are thinner, dashed and muted; in other systems the
-        first six stand out.
+        out and the coordinates beside them are thinner, dashed and muted; the mixed target has
+        `MIXED_TARGET`; in other systems the first six stand out.
     """
+    if {"w_Q", "w_K"} <= set(coordinates) <= set(MIXED_TARGET):
+        looks = {name: MIXED_TARGET[name] for name in coordinates}
+        return {
+            name: {"color": colour, "linestyle": dash, "linewidth": 1.5}
+            for name, (colour, dash) in looks.items()
+        }
     leading = [name for name in coordinates if name in HEAD]
     colours = dict(HEAD) if leading else dict(zip(coordinates, BRIGHT, strict=False))
     others = [name for name in coordinates if name not in colours]
@@ -162,6 +180,17 @@ def line_styles(coordinates: Sequence[str]) -> dict[str, dict]:
         }
         for name in coordinates
     }
+
+
+def subset_colours(labels: Sequence[str]) -> dict[str, str]:
+    """The colour of every subset of heads (``"empty"``, ``"1"``, ``"12"``, …), in every figure.
+
+    Parameters
+    ----------
+    labels : sequence of str
+        All subsets, in the system's order.
+    """
+    return {label: BRIGHT[k] if k < len(BRIGHT) else "#555555" for k, label in enumerate(labels)}
 
 
 def save_figure(figure: Figure, path) -> None:
@@ -258,7 +287,53 @@ def finish(figure: Figure, axes, time_label: str) -> None:
     figure.text(sum(box) / 2, 0.04 / figure.get_figheight(), time_label, ha="center", va="bottom")
     for ax in figure.axes:
         for axis in (ax.xaxis, ax.yaxis):
+            log_ticks(axis)
             axis.get_ticklabels(which="both")
+
+
+def log_ticks(axis) -> None:
+    """Enough labelled ticks on a logarithmic axis that spans less than two powers of ten.
+
+    matplotlib labels powers of ten, of which there may be one or none in view. Axes whose ticks
+    were placed by hand stay as they are.
+
+    Parameters
+    ----------
+    axis : matplotlib.axis.Axis
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    locator = axis.get_major_locator()
+    if axis.get_scale() != "log" or not isinstance(locator, LogLocator):
+        return
+    low, high = sorted(axis.get_view_interval())
+    if not 0.0 < low < high:
+        return
+    if np.count_nonzero((low <= locator()) & (locator() <= high)) >= 3:
+        return
+    for parts in ((1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)):
+        axis.set_major_locator(LogLocator(subs=parts, numticks=12))
+        ticks = axis.get_major_locator()()
+        if np.count_nonzero((low <= ticks) & (ticks <= high)) >= 3:
+            break
+    else:
+        # Not even half a power of ten: even steps are as good as logarithmic ones.
+        from matplotlib.ticker import MaxNLocator
+
+        axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_formatter(FuncFormatter(_plain_or_power))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _plain_or_power(value: float, _place=None) -> str:
+    """200 as it is, and 2·10⁵ with its power of ten."""
+    if value <= 0.0:
+        return ""
+    if 1e-2 <= value < 1e4:
+        return f"{value:.6g}"
+    exponent = int(np.floor(np.log10(value) + 1e-12))
+    digits = f"{value / 10.0**exponent:.4g}"
+    return f"$10^{{{exponent}}}$" if digits == "1" else rf"${digits}{{\cdot}}10^{{{exponent}}}$"
 
 
 def label_ends(ax: Axes, curves: list[tuple[np.ndarray, str, str]]) -> None:

@@ -11,6 +11,7 @@ from reduced_dynamics.figure_style import (
     BRIGHT,
     INK,
     LABEL_SIZE,
+    MIXED_TARGET,
     finish,
     grid,
     heading,
@@ -37,15 +38,6 @@ _LOSSES = (
     ("L_G4", r"$L_{\mathrm{G4}}$", BRIGHT[1], (0, (4, 1.5))),
     ("L_IH", r"$L_{\mathrm{IH}}$", BRIGHT[0], "-"),
 )
-#: Coordinates keep their colours in every figure; w_Q and w_K often coincide, so one is dashed.
-_COORDINATES = {
-    "p1": (BRIGHT[3], "-"),
-    "p": (BRIGHT[1], "-"),
-    "g": (BRIGHT[5], "-"),
-    "w_Q": (BRIGHT[0], "-"),
-    "w_K": ("#7A3500", (0, (1.5, 2.5))),
-    "h": (BRIGHT[2], "-"),
-}
 #: Decades below the largest loss that are drawn.
 _DECADES = 6.0
 #: The narrowest phase, as part of the axis, whose name is written.
@@ -150,7 +142,7 @@ def _draw_losses(trajectory: Trajectory, ax: Axes, t: np.ndarray) -> None:
 def _draw_coordinates(trajectory: Trajectory, ax: Axes, t: np.ndarray) -> None:
     states = trajectory.at(np.clip(t, 0.0, trajectory.t_end))
     for name, column in zip(trajectory.coordinates, states.T, strict=True):
-        colour, dash = _COORDINATES.get(name, (INK, "-"))
+        colour, dash = MIXED_TARGET.get(name, (INK, "-"))
         above = 3 if name == "w_K" else 2
         ax.plot(t, column, color=colour, linestyle=dash, zorder=above)
     ax.set_ylabel("coordinates")
@@ -162,7 +154,7 @@ def label_coordinates(trajectory: Trajectory, ax: Axes, t: np.ndarray) -> None:
     label_ends(
         ax,
         [
-            (np.array([value]), symbol(name), _COORDINATES.get(name, (INK, "-"))[0])
+            (np.array([value]), symbol(name), MIXED_TARGET.get(name, (INK, "-"))[0])
             for name, value in zip(trajectory.coordinates, end, strict=True)
         ],
     )

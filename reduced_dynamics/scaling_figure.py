@@ -40,7 +40,8 @@ def scaling_figure(found: Mapping[str, Scaling], values: Mapping[str, Any]) -> F
             ax.remove()
         for ax, scaling in zip(axes.flat, found.values(), strict=False):
             _panel(ax, scaling)
-        axes[0, 0].set_ylabel(r"$T_{\mathrm{half}}$")
+        for ax in axes[:, 0]:
+            ax.set_ylabel(r"$T_{\mathrm{half}}$ (training time)")
         finish(figure, axes, "")
     return figure
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reduced_dynamics.figure_style import (
-    BRIGHT,
     INK,
     finish,
     grid,
     label_ends,
     style,
+    subset_colours,
 )
 from reduced_dynamics.markov import log10_p
 from reduced_dynamics.trajectory import Trajectory
@@ -60,8 +60,8 @@ def selection_figure(trajectory: Trajectory) -> Figure:
             selected = trajectory.events.get("T_selected")
             if selected:
                 ax.axvline(selected, color=INK, linewidth=0.7, linestyle=(0, (1, 2)))
-        _map(ax_start, copied(trajectory, 0), "heads at the start")
-        _map(ax_end, copied(trajectory, -1), f"heads at $t$ = {trajectory.t_end:g}")
+        draw_heads(ax_start, copied(trajectory, 0), "heads at the start")
+        draw_heads(ax_end, copied(trajectory, -1), f"heads at $t$ = {trajectory.t_end:g}")
         ax_end.set_xlabel("lag")
         finish(figure, axes[:, :1], "training time $t$ = step × learning rate")
     return figure
@@ -78,12 +78,12 @@ def _selector(trajectory: Trajectory, ax: Axes, t: np.ndarray, keep: np.ndarray)
     logs = log10_p(np.array([trajectory[n.replace("p_", "c_", 1)] for n in names]).T)
     order = np.argsort(-logs[-1])
     curves = []
-    for k, column in enumerate(order):
+    colours = subset_colours([name.removeprefix("p_") for name in names])
+    for column in order:
         name, shown = names[column], logs[keep, column]
-        colour = BRIGHT[k % len(BRIGHT)]
-        dashed = "-" if k < len(BRIGHT) else (0, (4, 1.5))
-        ax.plot(t, shown, color=colour, linestyle=dashed)
         subset = name.removeprefix("p_")
+        colour = colours[subset]
+        ax.plot(t, shown, color=colour)
         text = r"$\emptyset$" if subset == "empty" else "{" + ",".join(subset) + "}"
         curves.append((np.maximum(shown, _LOWEST), text, colour))
     ax.set_ylim(_LOWEST, 3.0)
@@ -91,7 +91,7 @@ def _selector(trajectory: Trajectory, ax: Axes, t: np.ndarray, keep: np.ndarray)
     label_ends(ax, curves)
 
 
-def _map(ax: Axes, weights: np.ndarray, title: str) -> None:
+def draw_heads(ax: Axes, weights: np.ndarray, title: str) -> None:
     """Attention of every head (row) over its lags (columns), each square with its number."""
     H = len(weights)
     lags = np.full((H, 2 * H - 1), np.nan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -105,12 +106,30 @@ def emergence_figure(found: list[Emergence]) -> Figure:
         seed a thin line, and a thick one for the median.
     """
     first = found[0].trajectory
+    method = {"sgd": "SGD", "adam": "Adam"}.get(first.solver["method"], first.solver["method"])
+    with style():
+        title = heading(first, f"standard transformer, {method}, {len(found)} seeds")
+        figure, axes = grid(1, 3, title, gap=0.58, right=0.15, above=0.22)
+        draw_emergence(found, axes[0])
+        finish(figure, axes, "")
+    return figure
+
+
+def draw_emergence(found: list[Emergence], axes: Sequence[Axes]) -> None:
+    """The three panels of `emergence_figure`, into axes that exist.
+
+    Parameters
+    ----------
+    found : list of Emergence
+    axes : sequence of three Axes
+    """
+    left, middle, right = axes
     last = max(one.steps[-1] for one in found)
     learnt = [one.learnt for one in found]
-    aligned = None not in learnt
+    # From the first row on, there is nothing to be aligned.
+    aligned = None not in learnt and min(learnt) > 0
     # Seeds learn at different moments; only from those on can their orders be compared.
     unaligned = [0.0] * len(found)
-    method = {"sgd": "SGD", "adam": "Adam"}.get(first.solver["method"], first.solver["method"])
 
     def panel(ax, name, colour, origins=unaligned, scaled=False):
         shared = np.linspace(0.0, last, 1500) - np.mean(origins)
@@ -123,44 +142,36 @@ def emergence_figure(found: list[Emergence]) -> Figure:
         median = np.median(curves, axis=0)
         return ax.plot(shared, median, color=colour, linewidth=1.6)[0]
 
-    with style():
-        title = heading(first, f"standard transformer, {method}, {len(found)} seeds")
-        figure, axes = grid(1, 3, title, gap=0.58, right=0.15, above=0.22)
-        left, middle, right = axes[0]
-        colours = line_styles(MEASURES)
-        names = [name for name in ("gamma3", "beta2", "alpha3") if name in MEASURES]
-        lines = [
-            panel(
-                left, f"progress_{n}", colours[n]["color"], learnt if aligned else unaligned, True
-            )
-            for n in names
-        ]
-        left.axhline(0.5, color="#808080", linewidth=0.6, linestyle=(0, (1, 2)))
-        left.set_ylabel("progress measure / its largest value")
-        left.legend(
-            lines,
-            [rf"$\tilde{{\{n[:-1]}}}_{{{n[-1]}}}$" for n in names],
-            loc="lower left",
-            bbox_to_anchor=(-0.03, 0.98),
-            ncols=3,
-            handlelength=1.2,
-            columnspacing=1.4,
-        )
-        panel(middle, "held_out_loss", "black")
-        middle.set_ylabel("cross-entropy, held-out sequences")
-        middle.set_ylim(bottom=0.0)
-        panel(right, "accuracy", "black")
-        right.set_ylabel("accuracy, held-out sequences")
-        right.set_ylim(0.0, 1.02)
-        for ax in axes[0]:
-            ax.set_xlim(0, last)
-            ax.ticklabel_format(axis="x", style="plain")
-            ax.set_xlabel("training step")
-        if aligned:
-            left.set_xlim(-0.25 * min(learnt), 0.06 * min(learnt))
-            left.set_xlabel("steps from accuracy 0.9")
-        finish(figure, axes, "")
-    return figure
+    colours = line_styles(MEASURES)
+    names = [name for name in ("gamma3", "beta2", "alpha3") if name in MEASURES]
+    lines = [
+        panel(left, f"progress_{n}", colours[n]["color"], learnt if aligned else unaligned, True)
+        for n in names
+    ]
+    left.axhline(0.5, color="#808080", linewidth=0.6, linestyle=(0, (1, 2)))
+    left.set_ylabel("measure / its largest value")
+    left.legend(
+        lines,
+        [rf"$\tilde{{\{n[:-1]}}}_{{{n[-1]}}}$" for n in names],
+        loc="lower left",
+        bbox_to_anchor=(-0.03, 0.98),
+        ncols=3,
+        handlelength=1.2,
+        columnspacing=1.4,
+    )
+    panel(middle, "held_out_loss", "black")
+    middle.set_ylabel("cross-entropy, held out (nats)")
+    middle.set_ylim(bottom=0.0)
+    panel(right, "accuracy", "black")
+    right.set_ylabel("accuracy, held out")
+    right.set_ylim(0.0, 1.02)
+    for ax in axes:
+        ax.set_xlim(0, last)
+        ax.ticklabel_format(axis="x", style="plain")
+        ax.set_xlabel("training step")
+    if aligned:
+        left.set_xlim(-0.25 * min(learnt), 0.06 * min(learnt))
+        left.set_xlabel("steps from accuracy 0.9")
 
 
 def _scaling(study: Study, ax: Axes) -> None:

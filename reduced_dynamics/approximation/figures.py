@@ -31,17 +31,35 @@ def figure(theorem: str, tables: list[Table]) -> Figure:
         All that its study returns.
     """
     named = {table.name: table for table in tables}
-    draw = {"3.1": _copying, "3.3": _heads, "3.4": _features}[theorem]
+    draw, panels, above, title = _DRAWN[theorem]
     with style():
-        found, axes = draw(named)
+        found, axes = grid(1, panels, title, gap=0.7, right=0.12, above=above)
+        _prepare(axes)
+        draw(named, axes)
         finish(found, axes, "")
     return found
 
 
-def _copying(tables: dict[str, Table]):
+def all_theorems(tables: dict[str, list[Table]]) -> Figure:
+    """The figures of all three theorems below each other.
+
+    Parameters
+    ----------
+    tables : dict of {"3.1", "3.3", "3.4"} to list of Table
+    """
+    with style():
+        title = "Theorems 3.1, 3.3 and 3.4: largest errors found (marks) and proved (dashed)"
+        found, axes = grid(3, 3, title, gap=0.7, between=1.0, right=0.12, above=0.25)
+        axes[0, 2].remove()
+        _prepare(axes)
+        for row, (theorem, (draw, panels, _, _)) in zip(axes, _DRAWN.items(), strict=True):
+            draw({table.name: table for table in tables[theorem]}, row[None, :panels])
+        finish(found, axes, "")
+    return found
+
+
+def _copying(tables: dict[str, Table], axes) -> None:
     over_p, over_L = tables["p"], tables["L"]
-    title = "Theorem 3.1: one head a layer. Largest error found (marks) and proved (dashed)"
-    found, axes = _panels(2, title, above=0.1)
     for ax, table, name in ((axes[0, 0], over_p, "p"), (axes[0, 1], over_L, "L")):
         for k, kind in enumerate(table.values("kernel")):
             part = table.where(kernel=kind)
@@ -56,13 +74,10 @@ def _copying(tables: dict[str, Table]):
     axes[0, 0].set_ylabel(r"error of IH$_2$")
     axes[0, 0].legend(loc="lower left")
     axes[0, 1].set_ylim(bottom=over_L.column("searched").min() / 3)
-    return found, axes
 
 
-def _heads(tables: dict[str, Table]):
+def _heads(tables: dict[str, Table], axes) -> None:
     over_H, total, start = tables["H"], tables["total"], tables["start"]
-    title = "Theorem 3.3: H heads copy n − 1 tokens. Largest errors"
-    found, axes = _panels(3, title, above=0.42)
     left, middle, right = axes[0]
     k = 0
     for n in [n for n in over_H.values("n") if n > 2]:
@@ -93,13 +108,10 @@ def _heads(tables: dict[str, Table]):
     right.set_ylabel(r"error of the shifts over $S$")
     for ax in axes[0]:
         _key(ax)
-    return found, axes
 
 
-def _features(tables: dict[str, Table]):
+def _features(tables: dict[str, Table], axes) -> None:
     rank, width, total = tables["rank"], tables["width"], tables["total"]
-    title = "Theorem 3.4: a ReLU network writes the features of g. Largest errors"
-    found, axes = _panels(3, title, above=0.42)
     left, middle, right = axes[0]
     names = rank.values("similarity")
     for k, name in enumerate(names):
@@ -126,16 +138,26 @@ def _features(tables: dict[str, Table]):
     right.set_ylabel(r"error of GIH$_n$")
     for ax in axes[0]:
         _key(ax)
-    return found, axes
 
 
-def _panels(count: int, title: str, above: float):
-    """Panels side by side, errors on logarithmic axes."""
-    found, axes = grid(1, count, title, gap=0.7, right=0.12, above=above)
-    for ax in axes[0]:
+#: How each theorem is drawn: into how many panels, with how much room above, under which title.
+_DRAWN = {
+    "3.1": (
+        _copying, 2, 0.1,
+        "Theorem 3.1: one head a layer. Largest error found (marks) and proved (dashed)",
+    ),
+    "3.3": (_heads, 3, 0.42, "Theorem 3.3: H heads copy n − 1 tokens. Largest errors"),
+    "3.4": (
+        _features, 3, 0.42, "Theorem 3.4: a ReLU network writes the features of g. Largest errors"
+    ),
+}  # fmt: skip
+
+
+def _prepare(axes) -> None:
+    """Errors on logarithmic axes."""
+    for ax in axes.flat:
         ax.set_yscale("log")
         ax.margins(x=0.04)
-    return found, axes
 
 
 def _key(ax: Axes) -> None:

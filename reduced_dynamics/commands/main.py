@@ -69,6 +69,7 @@ COMMANDS = {
     "analyse": "analyse",
     "bench": "bench",
     "approximate": "approximate",
+    "figure": "figure",
 }
 
 

@@ -152,6 +152,14 @@ def train(config: TrainingConfig, progress: Progress | None = None, checkpoint=N
     return run(_Disentangled(config), progress, checkpoint)[0]
 
 
+def train_weights(
+    config: TrainingConfig, progress: Progress | None = None
+) -> tuple[Trajectory, Weights]:
+    """Train as `train` does; the trajectory and all 28 D² weights at the end."""
+    trajectory, weights = run(_Disentangled(config), progress)
+    return trajectory, Weights(*weights)
+
+
 def minibatch(
     weights: Weights, config: TrainingConfig, rng: np.random.Generator
 ) -> tuple[float, Weights, float]:

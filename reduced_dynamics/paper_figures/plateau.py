@@ -1,0 +1,106 @@
+"""Plateaus of a loss: where it falls slowly on a logarithmic axis of time, between faster falls."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+
+import numpy as np
+
+#: Points of the logarithmic axis for a factor e of time, and the width that is averaged over.
+_POINTS, _WIDTH = 12, 0.45
+#: A plateau's rate is below this part of the fastest rates before and after it.
+SLOW = 0.5
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """A stretch in which the loss falls slowly.
+
+    Attributes
+    ----------
+    start, step, end : float
+        Where the rate −d loss / d ln step falls below half of the fastest before it, where it is
+        slowest, and where it is above half of the fastest after it again.
+    loss : float
+        Where it is slowest.
+    rate, before, after : float
+        There, and the fastest before and after it (up to the next plateau).
+    """
+
+    start: float
+    step: float
+    end: float
+    loss: float
+    rate: float
+    before: float
+    after: float
+
+    @property
+    def slowing(self) -> float:
+        """The rate over the smaller of the two fastest: 0 for a loss that stands still."""
+        return max(self.rate, 0.0) / min(self.before, self.after)
+
+    def as_dict(self) -> dict[str, float]:
+        return asdict(self) | {"slowing": self.slowing}
+
+
+def plateaus(steps: np.ndarray, loss: np.ndarray) -> list[Plateau]:
+    """The plateaus of a loss, in order of time; none for one that falls ever faster or slower.
+
+    Parameters
+    ----------
+    steps, loss : ndarray, shape (n,)
+        Steps ascending; those at 0 are left out.
+    """
+    steps, loss = np.asarray(steps, float), np.asarray(loss, float)
+    steps, loss = steps[steps > 0], loss[steps > 0]
+    if len(steps) < 5:
+        return []
+    x = np.log(steps)
+    u = np.linspace(x[0], x[-1], max(5, int(_POINTS * (x[-1] - x[0]))))
+    rate = -np.array([_slope(x, loss, place) for place in u])
+    level = np.interp(u, x, loss)
+    found: list[Plateau] = []
+    slowest = [k for k in range(1, len(u) - 1) if rate[k] <= rate[k - 1] and rate[k] < rate[k + 1]]
+    peaks = _peaks(rate)
+    for one, other in pairwise(peaks):
+        between = [k for k in slowest if one < k < other]
+        if not between:
+            continue
+        k = min(between, key=lambda k: rate[k])
+        before, after = rate[one], rate[other]
+        start = one + int(np.flatnonzero(rate[one : k + 1] <= SLOW * before)[0])
+        end = k + int(np.flatnonzero(rate[k : other + 1] >= SLOW * after)[0])
+        times = np.exp(u[[start, k, end]]).tolist()
+        found.append(Plateau(*times, float(level[k]), *map(float, (rate[k], before, after))))
+    return found
+
+
+def _slope(x: np.ndarray, y: np.ndarray, place: float) -> float:
+    """Slope at `place` of the straight line through the points near it, weighted by nearness."""
+    weight = np.exp(-0.5 * ((x - place) / (0.5 * _WIDTH)) ** 2) * np.gradient(x)
+    weight = weight / weight.sum()
+    centred = x - weight @ x
+    return float((weight * centred) @ y / ((weight * centred) @ centred))
+
+
+def _peaks(rate: np.ndarray) -> list[int]:
+    """Maxima of the rate between any two of which it falls below half of the lower one."""
+    kept: list[int] = []
+    for k in range(len(rate)):
+        left = rate[k - 1] if k else -np.inf
+        right = rate[k + 1] if k + 1 < len(rate) else -np.inf
+        if not (rate[k] > left and rate[k] >= right and rate[k] > 0.0):
+            continue
+        while kept:
+            lowest = rate[kept[-1] : k + 1].min()
+            if lowest <= SLOW * min(rate[kept[-1]], rate[k]):
+                kept.append(k)
+                break
+            if rate[kept[-1]] >= rate[k]:
+                break
+            kept.pop()
+        else:
+            kept.append(k)
+    return kept
