@@ -183,7 +183,8 @@ def integrate_many(
         mapping a point.
     t_end : float, str, or sequence of float
         Horizon of all points, an expression over their parameters such as ``"20*N**2"``, or one
-        number a point.
+        number a point; or ``"auto"``, each point's end as `integrate` finds it: that is looked for
+        first, and takes a few times as long.
     starts : mapping of str to float or array, optional
         Coordinates that start elsewhere than the system says.
     rtol, atol : float
@@ -212,10 +213,13 @@ def integrate_many(
     InputError
         For unknown names, arrays of unequal length, and options out of range.
     """
-    prepared = Preparation(
-        system, parameters, t_end=t_end, starts=starts, rtol=rtol, atol=atol,
-        threshold=threshold, clamp=clamp, at=at,
-    )  # fmt: skip
+    system = get(system) if isinstance(system, str) else system
+    options = {"rtol": rtol, "atol": atol, "threshold": threshold, "clamp": clamp}
+    if isinstance(t_end, str) and t_end == "auto":
+        from reduced_dynamics.automatic import Horizons
+
+        t_end = Horizons(system, parameters, starts, at, threads, lanes, **options).ends
+    prepared = Preparation(system, parameters, t_end=t_end, starts=starts, at=at, **options)
     return prepared.run(threads, lanes, progress)
 
 

@@ -68,9 +68,9 @@ def add_parser(commands):
     add(
         "--t-end",
         metavar="EXPR",
-        help="horizon in reduced training time, arithmetic over the parameters such as 20*N**2: "
-        "then points are integrated many at once; or 'auto' (default): one by one, until the "
-        "head has formed and the loss has settled",
+        help="horizon in reduced training time, arithmetic over the parameters such as 20*N**2; "
+        "or 'auto' (default): until the head has formed and the loss has settled, which takes "
+        "longer to find",
     )
     add("--at", metavar="T1,T2,...", help="keep states at these times, or expressions such as N**2")
     add(

@@ -37,6 +37,8 @@ BLOCKS = 64
 #: many, and single trajectories. A training is a block of its own.
 FEW, MANY, SINGLE = (4096, 16384), (16, 256), (4, 64)
 FEW_COORDINATES = 6
+#: How many times as long a trajectory takes whose end has to be found first.
+SEARCH = 8
 #: Bytes that the packed parameters (tables, banks of samples) of a block's points may take.
 PACKED = 64 << 20
 
@@ -330,6 +332,8 @@ def _block(plan: Plan, forms: list[tuple[ReducedSystem, dict[str, Any]]]) -> int
         case _:
             few = max(len(form.names) for form, _ in forms) <= FEW_COORDINATES
             least, most = FEW if few else MANY
+            if plan.settings.t_end == "auto":
+                least, most = max(1, least // SEARCH), max(1, most // SEARCH)
             packed = max(len(form.pack(values)) for form, values in forms)
             most = max(1, min(most, PACKED // max(8 * packed, 1)))
     return min(len(plan), most, max(least, -(-len(plan) // BLOCKS)))

@@ -98,8 +98,9 @@ def sweep(
         Called with the points stored by now, those stored before this run, and all points.
     **options
         t_end, method ("Rodas5P" by default), rtol, atol, threshold, dynamics, step and max_step
-        of `integrate`. With an expression for `t_end` (in reduced training time) the points are
-        integrated many at once (`ensemble.integrate_many`); with "auto", one by one.
+        of `integrate`. Flows by Rodas5P are integrated many at once (`ensemble.integrate_many`);
+        with other methods, gradient descent, max_step, whole trajectories, and for systems whose
+        loss is costly, one by one.
 
     Returns
     -------

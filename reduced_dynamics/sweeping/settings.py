@@ -120,7 +120,6 @@ class Settings:
         together = (
             self.method == "Rodas5P"
             and self.dynamics == "flow"
-            and self.t_end != "auto"
             and self.max_step is None
             and "trajectory" not in self.keep
             and not self.resolved.costly
