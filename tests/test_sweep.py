@@ -399,9 +399,39 @@ def test_text_and_json(run):
     assert os.listdir() == []
 
 
+def test_options_from_a_file(run):
+    Path("c.toml").write_text(
+        'system = "musat3"\nt_end = 20.0\nat = ["N", 2]\njson = true\nkeep = ["events", "at"]\n'
+        'rtol = 1e-8\n[grid]\nN = [8, 16]\n"start.gamma3" = "0:1:lin:3"\n[set]\nquery = 1\n'
+        "[clamp]\nbeta2 = 0.5\n"
+    )
+    code, out, err = run("sweep", "--config", "c.toml", "--set", "query=2", "--rtol", "1e-7")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["dims"] == {"N": 2, "start.gamma3": 3}
+    assert found["plan"]["parameters"] == {"query": "2"}
+    assert found["plan"]["solver"]["rtol"] == 1e-7
+    assert found["plan"]["at"] == ["N", 2.0]
+    assert found["complete"] == 6
+    for text, message in (
+        ("grids = 3", "did you mean 'grid'"),
+        ("grid = 3", "must be a table"),
+        ("resume = 1", "true or false"),
+        ("points = 'x'", "takes a number"),
+        ("[grid]\nN = {a = 1}", "finite numbers"),
+        ("at = [inf]\n[grid]\nN = [8]", "finite number"),
+    ):
+        Path("c.toml").write_text(text)
+        code, _, err = run("sweep", "musat3", "--config", "c.toml")
+        assert code == 2
+        assert message in err
+        assert len(err.strip().splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ([], "name the system to sweep"),
         (["musta3", "--grid", "N=8"], "did you mean 'musat3'"),
         (["musat3"], "nothing is swept"),
         (["musat3", "--grid", "N"], "takes NAME=SPEC"),
