@@ -1,6 +1,7 @@
 """Many trajectories at once: against single runs and Radau, lanes against scalars, failures."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,6 +104,42 @@ def test_starts_clamps_and_times():
     assert (ensemble["alpha3"] == 1.0).all()
 
 
+def test_automatic_horizons_are_those_of_single_runs():
+    """Found for all points at once, they end where `integrate` ends each, for all its reasons."""
+    u, v = sp.symbols("u v", real=True)
+    plateau = gradient_flow(
+        (u * v - 1) ** 2 / 2, [u, v], start={u: 1e-8, v: 2e-8}, events={"T": (u * v, 0.5)},
+        name="plateau",
+    )  # fmt: skip
+    plateau = replace(plateau, horizon="1000", formed=("T",))
+    ends = set()
+    for system, points, options in (
+        ("musat3", [{"N": 4, "query": 2}, {"N": 2}, {"N": 64}, {"N": 0}], {}),
+        ("musat3", [{"N": 2}], {"clamp": {"gamma3": 0.0}}),
+        ("musat19", [{"N": 4}], {}),
+        (plateau, [{}], {}),
+        (plateau, [{}], {"at": [900.0]}),
+    ):
+        many = integrate_many(system, points, t_end="auto", **options)
+        for k, point in enumerate(points):
+            if point.get("N") == 0:
+                assert "out of range" in many.reasons[k]
+                continue
+            run = integrate(system, point, method="Rodas5P", **options)
+            ends.add(run.message.split(":")[0])
+            # Both are right to ten times the tolerance.
+            assert many.t[k] == pytest.approx(run.t_end, rel=2e-8), run.message
+            assert many.final[k] == pytest.approx(run.z[-1], rel=1e-7)
+            for event, t in run.events.items():
+                found = many[event][k]
+                assert math.isnan(found) if t is None else found == pytest.approx(t, rel=2e-8)
+    assert [message[:8] for message in sorted(ends)] == ["the boun", "the loss", "the loss"]
+    x, y = sp.symbols("x y", real=True)
+    endless = gradient_flow((x - y) ** 2 / 2, [x, y], start={x: 1.0}, name="endless")
+    with pytest.raises(InputError, match="declares no automatic horizon"):
+        integrate_many(endless, {}, t_end="auto")
+
+
 def test_failures_are_recorded_with_their_reason():
     x, a = sp.symbols("x a", real=True)
     system = gradient_flow(
@@ -129,7 +166,6 @@ def test_bad_input():
         ({"N": [8]}, {"rtol": 1.0}, "rtol"),
         ({"N": [8]}, {"threads": 0}, "at least 1"),
         ({"N": [8]}, {"at": [2.0, 1.0]}, "sort them"),
-        ({"N": [8]}, {"t_end": "auto"}, "needs a horizon"),
         ({"N": [8, 9]}, {"t_end": [1.0, 2.0, 3.0]}, "one for each of 2 points"),
     ):
         with pytest.raises(InputError, match=message):

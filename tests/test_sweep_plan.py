@@ -208,7 +208,7 @@ def test_what_is_computed_how():
     grid = {"grid": {"N": "8,9"}}
     for options, engine in (
         ({}, "ensemble"),
-        ({"t_end": "auto"}, "single"),
+        ({"t_end": "auto"}, "ensemble"),
         ({"method": "LSODA"}, "single"),
         ({"dynamics": "gd", "step": 0.1}, "single"),
         ({"keep": ["trajectory"]}, "single"),

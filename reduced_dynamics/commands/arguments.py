@@ -135,8 +135,12 @@ def times(value: Any, option: str = "at") -> list[float]:
     return result
 
 
-def read_config(path: str) -> Mapping[str, Any]:
+def read_config(
+    path: str, plain=_PLAIN, tables=_TABLES, files=_FILES, flags=("json",)
+) -> Mapping[str, Any]:
     """Options from a TOML file; ``[set]``, ``[clamp]`` and ``[start]`` are tables.
+
+    Another command than `run` says which options, tables, files and flags it has.
 
     Raises
     ------
@@ -152,18 +156,18 @@ def read_config(path: str) -> Mapping[str, Any]:
         raise InputError(f"{path} is not valid TOML: {error}") from None
     except RecursionError:
         raise InputError(f"{path} is not valid TOML: nested too deeply") from None
-    known = (*_PLAIN, *_TABLES, *_FILES)
+    known = (*plain, *tables, *files)
     result = {}
     for key, value in config.items():
         name = key.replace("_", "-")
         if name not in known:
             raise unknown(f"option in {path}", key, known)
-        if (name in _TABLES) != isinstance(value, dict):
-            kind = "a table" if name in _TABLES else "a value"
+        if (name in tables) != isinstance(value, dict):
+            kind = "a table" if name in tables else "a value"
             raise InputError(f"in {path}, {key} must be {kind}")
         if name in result:
             raise InputError(f"in {path}, {name} is given twice; keep one")
-        expected = bool if name == "json" else str if name in _TEXTS else None
+        expected = bool if name in flags else str if name in _TEXTS else None
         if expected and not isinstance(value, expected):
             kind = "true or false" if expected is bool else "text in quotes"
             raise InputError(f"in {path}, {key} must be {kind}, not {value!r}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from reduced_dynamics.commands import progress, sweep_results
-from reduced_dynamics.commands.arguments import number, pairs
+from reduced_dynamics.commands.arguments import number, pairs, read_config
 from reduced_dynamics.errors import InputError
 from reduced_dynamics.problem import ATOL, DYNAMICS, METHODS, RTOL, THRESHOLD
 
@@ -36,6 +36,12 @@ same command with --resume computes the rest, and the result is that of an unint
 Read it with xarray.open_zarr(NAME), or reduced_dynamics.open_sweep(NAME) for the grid's dimensions.
 """
 
+#: What a config file may hold: plain options, tables, files and flags.
+_PLAIN = ("points", "seed", "sampling", "t-end", "at", "keep", "method", "rtol", "atol",
+          "threshold", "dynamics", "step", "max-step", "full", "resume", "block", "threads",
+          "workers", "scheduler")  # fmt: skip
+_TABLES = ("grid", "random", "set", "start", "clamp")
+_FILES, _FLAGS = ("system", "out", "json"), ("json", "full", "resume")
 #: Reasons of failures that are listed.
 MOST_REASONS = 5
 
@@ -45,7 +51,7 @@ def add_parser(commands):
         "sweep", help="many trajectories over a grid of parameters", description=DESCRIPTION
     )
     add = command.add_argument
-    add("system", metavar="SYSTEM", help="musat3, musat19, ...")
+    add("system", nargs="?", metavar="SYSTEM", help="musat3, musat19, ...")
     add(
         "--grid",
         action="append",
@@ -65,14 +71,15 @@ def add_parser(commands):
     add("--seed", metavar="S", help="seed of the samples (0)")
     add("--sampling", metavar="random|sobol|halton|lhs", help="how to sample (random)")
     add("--set", action="append", default=[], metavar="K=V", help="a parameter, fixed (repeatable)")
+    add("--config", metavar="FILE.toml", help="the same options from a file; these here win")
     add("--start", action="append", default=[], metavar="NAME=X", help="a start, fixed")
     add("--clamp", action="append", default=[], metavar="NAME=X", help="hold a coordinate fixed")
     add(
         "--t-end",
         metavar="EXPR",
-        help="horizon in reduced training time, arithmetic over the parameters such as 20*N**2: "
-        "then points are integrated many at once; or 'auto' (default): one by one, until the "
-        "head has formed and the loss has settled",
+        help="horizon in reduced training time, arithmetic over the parameters such as 20*N**2; "
+        "or 'auto' (default): until the head has formed and the loss has settled, which takes "
+        "longer to find",
     )
     add("--at", metavar="T1,T2,...", help="keep states at these times, or expressions such as N**2")
     add(
@@ -106,6 +113,8 @@ def add_parser(commands):
 
 def execute(options) -> int:
     given = arguments(options)
+    if not options.system:
+        raise InputError("name the system to sweep, e.g. simulate.py sweep musat3 --grid N=8,16")
     sweep_results.check(options)
     from reduced_dynamics.sweeping.reading import summary
     from reduced_dynamics.sweeping.run import SweepInterrupted, perform, planned
@@ -146,14 +155,18 @@ def arguments(options) -> dict[str, Any]:
     InputError
         For anything malformed.
     """
+    config = read_config(options.config, _PLAIN, _TABLES, _FILES, _FLAGS) if options.config else {}
+    for name, value in config.items():
+        key = name.replace("-", "_")
+        if name not in _TABLES and getattr(options, key) in (None, False):
+            setattr(options, key, value)
     found: dict[str, Any] = {
-        "grid": _named("grid", options.grid),
-        "random": _named("random", options.random),
-        "parameters": pairs("set", options.set),
-        "start": pairs("start", options.start),
-        "clamp": pairs("clamp", options.clamp),
-        "full": options.full,
+        name: dict(config.get(name, {})) | _named(name, getattr(options, name))
+        for name in ("grid", "random")
     }
+    for name, key in (("set", "parameters"), ("start", "start"), ("clamp", "clamp")):
+        found[key] = dict(config.get(name, {})) | pairs(name, getattr(options, name))
+    found["full"] = options.full
     for name in ("points", "seed", "block", "threads", "workers"):
         value = getattr(options, name)
         found[name] = None if value is None else _whole(name, value)
@@ -163,15 +176,18 @@ def arguments(options) -> dict[str, Any]:
         key = name.replace("-", "_")
         if (value := getattr(options, key)) is not None:
             found[key] = number(name, value)
-    for name in ("sampling", "method", "dynamics", "t_end"):
+    for name in ("sampling", "method", "dynamics"):
         if (value := getattr(options, name)) is not None:
-            found[name] = value
-    if options.seed is not None and not options.random:
+            found[name] = str(value)
+    if options.t_end is not None:
+        text = isinstance(options.t_end, str)
+        found["t_end"] = options.t_end if text else number("t-end", options.t_end)
+    if options.seed is not None and not found["random"]:
         raise InputError("--seed is of the samples of --random; without them, drop it")
     if options.at is not None:
-        found["at"] = [_time(part.strip()) for part in options.at.split(",")]
+        found["at"] = [_time(part) for part in _parts(options.at)]
     if options.keep is not None:
-        found["keep"] = [part.strip() for part in options.keep.split(",") if part.strip()]
+        found["keep"] = [str(part) for part in _parts(options.keep) if part]
     found["scheduler"] = options.scheduler
     return found
 
@@ -196,11 +212,21 @@ def _whole(name: str, value: Any) -> int:
     return int(found)
 
 
-def _time(text: str) -> float | str:
+def _parts(value: Any) -> list:
+    """``"A,B"``, or a list as it is."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",")]
+    return value if isinstance(value, list) else [value]
+
+
+def _time(value: Any) -> float | str:
+    """A time, or an expression."""
     try:
-        return float(text)
-    except ValueError:
-        return text
+        return number("at", value)
+    except InputError:
+        if not isinstance(value, str) or value.strip().lower().lstrip("+-") in ("nan", "inf"):
+            raise
+        return value
 
 
 @contextmanager

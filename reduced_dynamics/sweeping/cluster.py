@@ -99,7 +99,10 @@ class Cluster:
         import dask
         from distributed import Client, LocalCluster
 
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        # What they log of a lost worker or scheduler is dealt with, or said in one sentence, here.
+        for name in list(logging.root.manager.loggerDict):
+            if name.startswith("distributed"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
         if self.address is None:
             with (
                 dask.config.set({"distributed.scheduler.allowed-failures": DEATHS}),

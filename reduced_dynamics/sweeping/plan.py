@@ -37,6 +37,10 @@ BLOCKS = 64
 #: many, and single trajectories. A training is a block of its own.
 FEW, MANY, SINGLE = (4096, 16384), (16, 256), (4, 64)
 FEW_COORDINATES = 6
+#: How many times as long a trajectory takes whose end has to be found first.
+SEARCH = 8
+#: Bytes that the packed parameters (tables, banks of samples) of a block's points may take.
+PACKED = 64 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,9 +173,10 @@ def plan(
     memory.require(
         40.0 * (len(found) * (len(axes) + len(ranges))), "the points of this sweep", "take fewer"
     )
-    forms = tuple(_forms(found, further))
+    known = list(_forms(found, further))
+    forms = tuple(form for form, _ in known)
     if block is None:
-        block = _block(found, forms)
+        block = _block(found, known)
     elif not isinstance(block, int | np.integer) or block < 1:
         raise InputError(f"a block has at least one point, not {block}")
     return Plan(settings, axes, ranges, points, seed, sampling, int(block), forms)
@@ -251,8 +256,11 @@ def _values_of(plan: Plan, name: str) -> list:
     return np.unique(plan.sampled[name]).tolist()
 
 
-def _forms(plan: Plan, further) -> Iterator[ReducedSystem]:
-    """The system's forms at the points, and whether expressions make sense there."""
+def _forms(plan: Plan, further) -> Iterator[tuple[ReducedSystem, dict[str, Any]]]:
+    """The system's forms at the points, each with the parameter values of a point.
+
+    Expressions are tried there.
+    """
     settings = plan.settings
     system, others = settings.resolved, {p.name for p in further}
     swept = [name for name in (*(a.name for a in plan.axes), *(r.name for r in plan.ranges))
@@ -274,11 +282,11 @@ def _forms(plan: Plan, further) -> Iterator[ReducedSystem]:
             continue
         own = system.adapted(given)
         if (own.names, own.events, own.observables) not in seen:
-            seen[own.names, own.events, own.observables] = own
+            seen[own.names, own.events, own.observables] = own, given
             _check_expressions(settings, own, given)
     if not seen and len(plan) <= TRIED:
         raise InputError(f"no point of this sweep is possible: {failure}")
-    yield from seen.values() or [system]
+    yield from seen.values() or [(system, system.values({}))]
 
 
 def _representative(plan: Plan, system, given, others) -> tuple[dict | None, InputError | None]:
@@ -315,13 +323,17 @@ def _check_expressions(settings: Settings, own: ReducedSystem, values) -> None:
             raise unknown(f"coordinate of {own.name}", name, known)
 
 
-def _block(plan: Plan, forms: tuple[ReducedSystem, ...]) -> int:
+def _block(plan: Plan, forms: list[tuple[ReducedSystem, dict[str, Any]]]) -> int:
     match plan.settings.engine:
         case "full":
             return 1
         case "single":
             least, most = SINGLE
         case _:
-            few = max(len(form.names) for form in forms) <= FEW_COORDINATES
+            few = max(len(form.names) for form, _ in forms) <= FEW_COORDINATES
             least, most = FEW if few else MANY
-    return max(1, min(len(plan), most, max(least, -(-len(plan) // BLOCKS))))
+            if plan.settings.t_end == "auto":
+                least, most = max(1, least // SEARCH), max(1, most // SEARCH)
+            packed = max(len(form.pack(values)) for form, values in forms)
+            most = max(1, min(most, PACKED // max(8 * packed, 1)))
+    return min(len(plan), most, max(least, -(-len(plan) // BLOCKS)))

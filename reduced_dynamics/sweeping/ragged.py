@@ -8,6 +8,7 @@ consolidated=False)`` any reader can take them apart; `sweep_trajectory` gives a
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -111,16 +112,17 @@ def sweep_trajectory(path, point: int) -> Trajectory:
 
     from reduced_dynamics.sweeping.store import attributes
 
-    identity = json.loads(attributes(Path(path))["plan"])
+    about = attributes(Path(path))
+    identity, sizes = json.loads(about["plan"]), json.loads(about["dims"]).values()
     if "trajectory" not in identity["keep"]:
         raise InputError(f"'{path}' has no trajectories; keep them with --keep events,trajectory")
+    if not 0 <= point < math.prod(sizes):
+        raise InputError(f"'{path}' has no point {point}; they are numbered from 0")
     block, place = divmod(point, identity["block"])
     try:
         group = zarr.open_group(str(path), path=f"{FOLDER}/{block}", mode="r")
     except FileNotFoundError:
         raise InputError(f"point {point} of '{path}' has not been computed") from None
-    if point < 0 or place >= group["header"].shape[0]:
-        raise InputError(f"'{path}' has no point {point}")
     header = str(group["header"][place])
     if not header:
         raise InputError(f"point {point} of '{path}' has no trajectory; see its `reason`")
@@ -134,7 +136,8 @@ def sweep_trajectory(path, point: int) -> Trajectory:
         if dims and dims[-1] in labels:
             own = header[f"{dims[-1]}_names"]
             values = values[..., [labels[dims[-1]].index(n) for n in own]]
-        arrays[name] = values.T if name == "observables" else values
+        # In the order in which they were computed: sums over them round in that order.
+        arrays[name] = np.ascontiguousarray(values.T if name == "observables" else values)
         if name == "crossing_t":
             names = group["crossing_name"][last - int(sizes[-1]) : last].tolist()
     if not len(arrays["nodes"]) and len(arrays["t"]) > 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,8 +98,9 @@ def sweep(
         Called with the points stored by now, those stored before this run, and all points.
     **options
         t_end, method ("Rodas5P" by default), rtol, atol, threshold, dynamics, step and max_step
-        of `integrate`. With an expression for `t_end` (in reduced training time) the points are
-        integrated many at once (`ensemble.integrate_many`); with "auto", one by one.
+        of `integrate`. Flows by Rodas5P are integrated many at once (`ensemble.integrate_many`);
+        with other methods, gradient descent, max_step, whole trajectories, and for systems whose
+        loss is costly, one by one.
 
     Returns
     -------
@@ -182,7 +184,7 @@ def perform(
             return
         with chosen(threads, workers, scheduler) as runner:
             if kept is None:
-                store.create(out, plan, wanted)
+                _undisturbed(store.create, out, plan, wanted)
                 kept = store.Store(out, plan, wanted)
             _complete(plan, wanted, kept, runner, progress)
     finally:
@@ -221,15 +223,25 @@ def _complete(plan: Plan, wanted, kept: store.Store, runner: Runner, progress) -
     outcomes = runner.run(_tasks(plan, wanted, missing), len(missing))
     try:
         for task, results in outcomes:
-            kept.write(task.block, results)
+            _undisturbed(kept.write, task.block, results)
             stored += sizes[task.block]
             if progress is not None:
                 progress(stored, before, len(plan))
     except (KeyboardInterrupt, SystemError) as stopped:
         check_interrupt(stopped)
+        stored = sum(size for size, known in zip(sizes, kept.done(), strict=True) if known)
         raise SweepInterrupted(stored, len(plan)) from None
     finally:
         outcomes.close()
+
+
+def _undisturbed(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function that Ctrl-C does not cut short, and be interrupted after it.
+
+    Signals reach the main thread only; Zarr's event loop would be left in the middle of a write.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def _tasks(plan: Plan, wanted: tuple[Variable, ...], blocks: list[int]) -> Iterator[Task]:

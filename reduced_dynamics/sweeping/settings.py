@@ -120,7 +120,6 @@ class Settings:
         together = (
             self.method == "Rodas5P"
             and self.dynamics == "flow"
-            and self.t_end != "auto"
             and self.max_step is None
             and "trajectory" not in self.keep
             and not self.resolved.costly
@@ -162,8 +161,8 @@ def derivation() -> str:
     """Hash of everything that results follow from: derivations, integrators and versions."""
     digest = hashlib.sha256(cache.fingerprint().encode())
     here = Path(__file__).resolve().parent.parent
-    sources = [*here.glob("*.py"), *(here / "rosenbrock").glob("*.py")]
-    sources += [*(here / "systems").glob("*.py"), *(here / "transformers").glob("*.py")]
+    folders = ("", "rosenbrock", "systems", "transformers", "sweeping")
+    sources = [path for folder in folders for path in (here / folder).glob("*.py")]
     for path in sorted(sources):
         if not any(word in path.name for word in _BESIDE):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())

@@ -7,12 +7,14 @@ die at any moment, and what it leaves is a store with fewer blocks.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -198,9 +200,11 @@ def create(path: Path, plan: Plan, variables: tuple[Variable, ...]) -> None:
     import zarr
 
     path = path.absolute()
-    made = None
+    _clear_away(path)
+    made = lock = None
     try:
         made = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}-", suffix=".new", dir=path.parent))
+        lock = disk.Lock(made)
         os.chmod(made, 0o777 & ~_umask())
         group = zarr.open_group(
             disk.durable_store()(made),
@@ -228,10 +232,24 @@ def create(path: Path, plan: Plan, variables: tuple[Variable, ...]) -> None:
         os.rename(made, path)
         disk.sync_directory(path.parent)
     except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            raise InputError(
+                f"another process has just made '{path}'; choose another --out"
+            ) from None
         raise _refused(path, error) from None
     finally:
+        if lock is not None:
+            lock.release()
         if made is not None:
             shutil.rmtree(made, ignore_errors=True)
+
+
+def _clear_away(path: Path) -> None:
+    """Remove the beginnings of this store that killed processes have left."""
+    for left in path.parent.glob(f".{path.name[:100]}-*.new"):
+        with suppress(InputError, OSError):
+            disk.Lock(left).release()  # nobody is at work there
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _umask() -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from reduced_dynamics.automatic import Horizons
 from reduced_dynamics.ensemble import Preparation
 from reduced_dynamics.errors import InputError, IntegrationError
 from reduced_dynamics.expressions import evaluate
@@ -137,17 +138,21 @@ def _together(task: Task, table: _Table, rows: np.ndarray, threads: int) -> None
     columns = {name: column[rows] for name, column in task.columns.items()}
     starts = {k.removeprefix(START): v for k, v in columns.items() if k.startswith(START)}
     parameters = {k: v for k, v in columns.items() if not k.startswith(START)}
+    options = {
+        "rtol": settings.rtol,
+        "atol": settings.atol,
+        "threshold": settings.threshold,
+        "clamp": settings.clamp,
+    }
+    given, moved = {**settings.parameters, **parameters}, {**settings.start, **starts}
+    t_end = settings.t_end
     try:
+        if t_end == "auto":
+            t_end = Horizons(
+                settings.resolved, given, moved, settings.at, threads, None, **options
+            ).ends
         prepared = Preparation(
-            settings.resolved,
-            {**settings.parameters, **parameters},
-            t_end=settings.t_end,
-            starts={**settings.start, **starts},
-            rtol=settings.rtol,
-            atol=settings.atol,
-            threshold=settings.threshold,
-            clamp=settings.clamp,
-            at=settings.at,
+            settings.resolved, given, t_end=t_end, starts=moved, at=settings.at, **options
         )
         refused = np.array([bool(r) for r in prepared.reasons])
         found = prepared.run(threads)

@@ -1,0 +1,85 @@
+"""Sweeps on dask.distributed: the same results, workers that die, schedulers that are not there."""
+
+import filecmp
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from reduced_dynamics.errors import InputError
+from reduced_dynamics.sweeping import cluster
+from reduced_dynamics.sweeping.run import perform, planned
+
+ROOT = Path(__file__).resolve().parent.parent
+SIMULATE = [sys.executable, "-W", "error", str(ROOT / "simulate.py")]
+SWEEP = ["sweep", "musat3", "--random", "N=8:24:log", "--points", "1200", "--t-end", "20*N**2",
+         "--block", "50"]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def same(one, other):
+    found = [{p.relative_to(d) for p in Path(d).rglob("*") if p.is_file()} for d in (one, other)]
+    return found[0] == found[1] and all(
+        filecmp.cmp(Path(one) / name, Path(other) / name, shallow=False) for name in found[0]
+    )
+
+
+def test_a_killed_worker_changes_nothing():
+    command = [*SIMULATE, *SWEEP, "--workers", "2", "--out", "a.zarr"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    folder, deadline = Path("a.zarr/status/c"), time.monotonic() + 60
+    while not folder.is_dir() or len(os.listdir(folder)) < 1:
+        assert running.poll() is None, running.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    children = psutil.Process(running.pid).children(recursive=True)
+    workers = [c for c in children if any("spawn_main" in word for word in c.cmdline())]
+    assert len(workers) == 2
+    # Stopped first: it dies while it has work, however fast it is.
+    workers[0].send_signal(signal.SIGSTOP)
+    assert len(os.listdir(folder)) < 24
+    workers[0].kill()
+    out, err = running.communicate(timeout=100)
+    assert running.returncode == 0, err
+    assert "1200 complete" in out
+    assert "Traceback" not in err
+    perform(
+        planned("musat3", random={"N": "8:24:log"}, points=1200, t_end="20*N**2", block=50),
+        Path("b.zarr"),
+    )
+    assert same("a.zarr", "b.zarr")
+
+
+def test_an_unreachable_scheduler_is_refused_and_nothing_is_made(monkeypatch):
+    monkeypatch.setattr(cluster, "TIMEOUT", 1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # nobody listens there
+        plan = planned("musat3", grid={"N": "8,9"}, t_end=1.0)
+        for address in (f"tcp://127.0.0.1:{free.getsockname()[1]}", "nonsense://x", "no address"):
+            with pytest.raises(InputError, match="no dask scheduler answers at") as raised:
+                perform(plan, Path("a.zarr"), scheduler=address)
+            assert "\n" not in str(raised.value)
+    assert os.listdir() == []
+
+
+def test_other_versions_on_workers_are_refused():
+    client = SimpleNamespace(nthreads=lambda: {"a": 1}, run=lambda f: {"tcp://a": "other"})
+    with pytest.raises(InputError, match=r"the worker tcp://a derives other equations"):
+        cluster._same_everywhere(client)
+
+    def absent(_):
+        raise ModuleNotFoundError("No module named 'reduced_dynamics'")
+
+    with pytest.raises(InputError, match="cannot use this package"):
+        cluster._same_everywhere(SimpleNamespace(nthreads=client.nthreads, run=absent))
