@@ -101,8 +101,8 @@ def _comparison(plan: Plan, runs: list[Run], population: Sequence[str]) -> dict[
         reporter = progress.Reporter()
         try:
             trajectory = validate_markov.population(plan, reached, dynamics, reporter)
-        except Interrupted as error:
-            trajectory, found["interrupted"] = error.trajectory, True
+        except (Interrupted, KeyboardInterrupt) as error:  # the latter while it compiles
+            trajectory, found["interrupted"] = getattr(error, "trajectory", None), True
         reporter.close()
         if trajectory is not None and len(trajectory) > 1:
             found["population"][dynamics] = {
