@@ -44,7 +44,7 @@ class _Clock:
     #: Restart when a step is this small a part of the solver's time; at most every so many steps.
     COARSE, LEAST = 1e-10, 50
     #: Every so many steps (ten times as many where a Jacobian is costly), look whether LSODA's
-    #: explicit method is limited by stability: whether its step times the largest rate exceeds this.
+    #: explicit method is limited by stability: whether step times largest rate exceeds this.
     LOOK, STABILITY = 100, 0.3
 
     def __init__(self, problem: Problem):
