@@ -38,7 +38,7 @@ def criterion_figure(rows: Rows) -> Figure:
                 place = starts.index(row["w_plus"])
                 colour = _COLOURS[row["loss"]]
                 # Losses and starts side by side.
-                x = row["dirichlet"] * 1.07 ** (2 * place + (row["loss"] == "log") - 1.5)
+                x = row["dirichlet"] * 1.12 ** (2 * place + (row["loss"] == "log") - 1.5)
                 ax.plot(
                     x,
                     row[f"{prefix}gap"],
@@ -50,7 +50,7 @@ def criterion_figure(rows: Rows) -> Figure:
             wrong = sum(not row[f"{prefix}right"] for row in rows)
             ax.set_title(f"{name}: {len(rows) - wrong} of {len(rows)} right", fontsize=9)
             ax.set_xscale("log")
-            ax.set_yscale("log")
+            ax.set_ylim(0.0, 1.15 * max(row[g] for row in rows for g in ("gap", "saturated_gap")))
         axes[0, 0].set_ylabel("lead of the predicted subset")
         _key(axes[0, 0], starts)
         finish(figure, axes, "")
@@ -67,7 +67,7 @@ def _key(ax: Axes, starts: Sequence[float]) -> None:
         marker = _MARKERS[k % len(_MARKERS)]
         ax.plot([], [], marker=marker, color=INK, label=f"$w_+$ = {start:g}", **look)
     ax.plot([], [], marker="x", color=INK, label="wrong", **look)
-    ax.legend(loc="best", fontsize=7, handletextpad=0.2)
+    ax.legend(loc="lower right", fontsize=7, handletextpad=0.2)
 
 
 def stages_figure(rows: Rows) -> Figure:
@@ -121,6 +121,8 @@ def step_figure(rows: Rows) -> Figure:
         ax.plot(steps, first, color=INK, linewidth=0.6, linestyle=(0, (4, 2)))
         ax.set_xscale("log")
         ax.set_yscale("log")
+        ax.set_xticks(steps, [f"{step:.3g}" for step in steps])
+        ax.set_xticks([], minor=True)
         ax.set_ylabel("largest difference")
         for value, label, colour in ends:
             ax.annotate(
