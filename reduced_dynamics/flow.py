@@ -43,8 +43,8 @@ class _Clock:
 
     #: Restart when a step is this small a part of the solver's time; at most every so many steps.
     COARSE, LEAST = 1e-10, 50
-    #: Every so many steps, look whether LSODA's explicit method is limited by stability: whether
-    #: its step times the largest rate exceeds this.
+    #: Every so many steps (ten times as many where a Jacobian is costly), look whether LSODA's
+    #: explicit method is limited by stability: whether step times largest rate exceeds this.
     LOOK, STABILITY = 100, 0.3
 
     def __init__(self, problem: Problem):
@@ -122,7 +122,8 @@ class _Clock:
         strict tolerances it is after emergence; it then crawls at the stability limit (measured:
         156 000 steps for musat19 at N = 10⁴, against 4 000). The run goes on with BDF.
         """
-        if self.method != "LSODA" or self.steps % self.LOOK:
+        every = self.LOOK * (10 if self.problem.system.costly else 1)
+        if self.method != "LSODA" or self.steps % every:
             return False
         explicit = self.solver._lsoda_solver._integrator.iwork[18] == 1
         if not explicit:

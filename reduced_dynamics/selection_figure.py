@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 #: The lowest log10 p that is drawn; curves leave through it.
 _LOWEST = -95.0
+#: So many subsets are named, those with the largest p at the end.
+_NAMED = len(BRIGHT)
+_OTHERS = "#909090"
 #: Parameters that a figure's title names.
 _SHOWN = ("S", "n", "H", "degree", "dirichlet", "loss", "limit", "kernels", "training")
 
@@ -79,13 +82,18 @@ def _selector(trajectory: Trajectory, ax: Axes, t: np.ndarray, keep: np.ndarray)
     order = np.argsort(-logs[-1])
     curves = []
     colours = subset_colours([name.removeprefix("p_") for name in names])
-    for column in order:
+    for k, column in enumerate(order):
         name, shown = names[column], logs[keep, column]
+        if k >= _NAMED:
+            ax.plot(t, shown, color=_OTHERS, linewidth=0.6, zorder=1)
+            continue
         subset = name.removeprefix("p_")
         colour = colours[subset]
         ax.plot(t, shown, color=colour)
         text = r"$\emptyset$" if subset == "empty" else "{" + ",".join(subset) + "}"
         curves.append((np.maximum(shown, _LOWEST), text, colour))
+    if (others := len(order) - _NAMED) > 0:
+        curves.append((np.array([_LOWEST]), f"{others} others", _OTHERS))
     ax.set_ylim(_LOWEST, 3.0)
     ax.set_ylabel(r"$\log_{10} p$")
     label_ends(ax, curves)

@@ -46,8 +46,10 @@ LENGTHS, PRIORS = (10, 25, 50, 100, 200, 400), (0.03, 0.1, 0.3, 1.0, 3.0)
 #: Fresh sequences of every test.
 TESTED = 10_000
 #: The population beside finite data: sequences of their length, and so many that the bank's noise
-#: (half a percent of a with 2000) is far below the three percent to be told apart.
+#: (half a percent of a with 2000) is far below the three percent to be told apart; fewer, but no
+#: fewer than a few, where windows are so many that a bank would outgrow that of the recorded run.
 POPULATION = {"limit": "finite", "kernels": 8192}
+FEW = 128
 #: The population descends no further than this many steps: later the flow is the same.
 DESCENT = 1000
 #: Tolerances of the population flow, far below the spread of finite data.
@@ -199,6 +201,17 @@ class Plan:
         return all(getattr(self.config, k) == v for k, v in recorded_markov.SETTING.items())
 
 
+def _kernels(parameters: Mapping[str, Any]) -> int:
+    """How many kernels stand for the population: a bank no larger than the recorded run's, or few.
+
+    Their tables have an entry for every window of 2H - 1 states and the next one.
+    """
+    known = {p.name: p for p in get("chen").parameters}
+    S, H = (known[k].parse(parameters.get(k, known[k].default)) for k in "SH")
+    usual, each = 3**6, S ** (2 * H)
+    return int(min(POPULATION["kernels"], max(POPULATION["kernels"] * usual / each, FEW)))
+
+
 def plan(
     parameters: Mapping[str, Any] | None = None,
     *,
@@ -230,7 +243,7 @@ def plan(
     InputError
         For anything that is impossible or contradicts itself.
     """
-    given = POPULATION | dict(parameters or {})
+    given = POPULATION | {"kernels": _kernels(parameters or {})} | dict(parameters or {})
     own = {p.name: p.parse(given.pop(p.name, p.default)) for p in OWN}
     system = get("chen")
     values = system.values(given)

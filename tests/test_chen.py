@@ -323,3 +323,25 @@ def test_drawn_queries_stand_for_their_law():
     found = np.zeros((2, 2, 2))
     np.add.at(found, tuple(queries.T), shares)
     np.testing.assert_allclose(found, law[0], atol=0.01)
+
+
+# ---------------------------------------------------------------- studies on the command line
+
+
+@pytest.mark.parametrize(
+    ("study", "options", "column"),
+    [
+        ("criterion", ["--values", "0.7", "--t-end", "30"], "saturated_gap"),
+        ("stages", ["--t-end", "60"], "copier"),
+        ("step", ["--values", "0.01,0.005", "--t-end", "0.1"], "selector_error"),
+    ],
+)
+def test_studies_print_and_draw(study, options, column, capsys, tmp_path):
+    sizes = [f"--set={k}={v}" for k, v in (SMALL | {"kernels": 8}).items()]
+    plot = tmp_path / "study.png"
+    command = ["validate", "chen", *sizes, "--study", study, *options]
+    assert main([*command, "--plot", str(plot)]) == 0
+    assert column in capsys.readouterr().out and plot.stat().st_size > 10_000
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["complete"] and column in found["study"]["rows"][0]

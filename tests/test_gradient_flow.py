@@ -1,6 +1,7 @@
 """A user's own gradient flow: exact solutions, generated code against SymPy, awkward input."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,6 +50,24 @@ def test_ten_lines():
 
 def close(found, exact, floor=1e-12):
     np.testing.assert_allclose(found, exact, rtol=3e-8, atol=floor)
+
+
+@pytest.mark.parametrize("method", ["LSODA", "BDF", "Radau"])
+def test_steps_in_log_time(method):
+    """x = log(1 + t): the same solution from fewer steps, with the times of events in t."""
+    system = rd.gradient_flow(sp.exp(-x), [x], start={x: 0.0}, events={"five": (x, 5.0)})
+    system = replace(system, local=0.01)
+    found = {}
+    for tempo in (None, 2.0):
+        trajectory = rd.integrate(replace(system, tempo=tempo), t_end=1e6, method=method)
+        t = np.geomspace(1e-3, 1e6, 200)
+        close(trajectory.at(t)[:, 0], np.log1p(t), floor=1e-9)
+        assert trajectory.events["five"] == pytest.approx(math.exp(5) - 1, rel=1e-7)
+        assert trajectory.t_end == 1e6
+        found[tempo] = trajectory.stats["steps"]
+    assert found[2.0] < 0.8 * found[None]
+    held = rd.integrate(replace(system, tempo=2.0), t_end=100, method=method, max_step=1.0)
+    assert np.diff(held.t).max() <= 1.0 + 1e-12
 
 
 @pytest.fixture(scope="module")

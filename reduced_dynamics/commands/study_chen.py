@@ -20,7 +20,7 @@ STUDIES = {
     "step": (markov_studies.step_study, "steps"),
 }
 #: Options of trainings on finite data.
-STRANGERS = ("steps", "at", "learning_rate", "seeds", "checkpoint", "out", "plot")
+STRANGERS = ("steps", "at", "learning_rate", "seeds", "checkpoint", "out")
 INTERRUPTED = 130
 
 
@@ -30,7 +30,7 @@ def execute(options) -> int:
         if getattr(options, name) is not None:
             raise InputError(
                 f"--{name.replace('_', '-')} belongs to trainings on finite data; the study "
-                f"{options.study} takes --set, --t-end, --values and --json"
+                f"{options.study} takes --set, --t-end, --values, --plot and --json"
             )
     study, varied = STUDIES[options.study]
     keywords: dict[str, Any] = {}
@@ -40,6 +40,10 @@ def execute(options) -> int:
         if varied is None:
             raise InputError(f"the study {options.study} goes over nothing that --values could set")
         keywords[varied] = times(options.values, "values")
+    if options.plot:
+        from reduced_dynamics.figure_style import check_target
+
+        check_target(options.plot)
     parameters = pairs("set", options.set)
     rows, code, reporter = [], 0, Reporter()
     try:
@@ -52,6 +56,12 @@ def execute(options) -> int:
         reporter.close()
         print(f"simulate.py: interrupted after {len(rows)} rows", file=sys.stderr)
         code = INTERRUPTED
+    if options.plot and rows:
+        from reduced_dynamics.figure_style import save_figure
+        from reduced_dynamics.markov_study_figures import FIGURES
+
+        save_figure(FIGURES[options.study](rows), options.plot)
+        print(f"drew {options.plot}", file=sys.stderr if options.json else sys.stdout)
     if options.json:
         found = {
             "system": "chen",

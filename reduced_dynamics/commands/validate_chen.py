@@ -30,6 +30,8 @@ STRANGERS = {
 STUDIES = ("transfer", "criterion", "stages", "step")
 #: Exit code.
 INTERRUPTED = 130
+#: Below this log10 p a weight c has left the range of numbers.
+UNDERFLOWN = -600.0
 #: Standard deviations within which the recorded run is expected to lie.
 WITHIN = 2.0
 
@@ -101,8 +103,8 @@ def _comparison(plan: Plan, runs: list[Run], population: Sequence[str]) -> dict[
         reporter = progress.Reporter()
         try:
             trajectory = validate_markov.population(plan, reached, dynamics, reporter)
-        except Interrupted as error:
-            trajectory, found["interrupted"] = error.trajectory, True
+        except (Interrupted, KeyboardInterrupt) as error:  # the latter while it compiles
+            trajectory, found["interrupted"] = getattr(error, "trajectory", None), True
         reporter.close()
         if trajectory is not None and len(trajectory) > 1:
             found["population"][dynamics] = {
@@ -215,7 +217,12 @@ def _selector_text(plan: Plan, report) -> list[str]:
         rows = [by.get((f"log10_p_{label}", t)) for label in labels]
         if rows[0] is None:
             continue
-        cells = (f"{row['mean']:.2f} {_number(row['sd'], '.2f').strip()}" for row in rows)
+        cells = (
+            f"{row['mean']:.2f} {_number(row['sd'], '.2f').strip()}"
+            if row["mean"] > UNDERFLOWN
+            else f"< {UNDERFLOWN:g}"
+            for row in rows
+        )
         lines.append(f"  {t:8g}" + "".join(f"{cell:>{width}}" for cell in cells))
         if rows[0]["recorded"] is not None:
             cells = (f"{row['recorded']:.4g}, {_number(row['z'], '+.1f').strip()}" for row in rows)
