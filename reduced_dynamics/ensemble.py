@@ -8,7 +8,7 @@ not depend on the number of threads, nor on which points are neighbours.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
@@ -162,8 +162,9 @@ def integrate_many(
     threads : int, optional
         As many trajectories, or groups of lanes, at a time; all processors by default.
     lanes : bool, optional
-        Whether to share vector registers between trajectories: where possible (default), always
-        (an error where it is not possible), or never.
+        Whether to share vector registers between trajectories: where there is a closed form
+        (default), always (an error where it is not possible), or never. Always pays for systems
+        with loops over pairs, such as `musat19`, if sixteen points or more have the same N and query.
     progress : callable, optional
         Called with the number of points done and of all points.
 
@@ -367,20 +368,22 @@ class _Arrays:
         """Integrate all points; yields how many more are done."""
         group = self.group
         compiled = integrator(group.system, group.values, group.compiled)
-        together = np.empty(0, np.int64)
-        if lanes is not False:
+        together, shared = np.empty(0, np.int64), compiled.lane_shared
+        # Points with equal loops share lanes where that is asked for: whether there are enough of
+        # them is known to the user, and what a point gives must not depend on its neighbours.
+        if lanes or (lanes is None and shared is None):
             together = self._together(compiled)
         if lanes and len(together) < len(self.ends):
             raise InputError(
                 f"not all of these points of {group.system.name} can share vector registers: that "
-                "needs a closed form in few coordinates, none of them held, and no times `at`"
+                "needs a closed form in few coordinates or equal loops over pairs, none of them "
+                "held, and no times `at`"
             )
         tasks = []
         if len(together):
             march_lanes = compiled.march_lanes
             size = max(LANE_CHUNK // 32, min(LANE_CHUNK, -(-len(together) // (4 * threads))))
-            for k in range(0, len(together), size):
-                part = together[k : k + size]
+            for part in self._alike(together, shared, size):
                 tasks.append((len(part), partial(self._march_lanes, march_lanes, part)))
         others = np.setdiff1d(np.arange(len(self.ends)), together)
         if len(others):
@@ -396,6 +399,16 @@ class _Arrays:
         if compiled.lane_applies is None or self.held.any() or len(self.at):
             return np.empty(0, np.int64)
         return np.flatnonzero([compiled.lane_applies(packed) for packed in self.group.packed])
+
+    def _alike(self, together: np.ndarray, shared, size: int) -> Iterator[np.ndarray]:
+        """Those points, at most `size` at a time, each time with equal loops."""
+        kinds: dict[Any, list[int]] = {}
+        for point in together:
+            key = None if shared is None else shared(self.group.packed[point])
+            kinds.setdefault(key, []).append(point)
+        for points in kinds.values():
+            for k in range(0, len(points), size):
+                yield np.array(points[k : k + size])
 
     def _march(self, march, points: np.ndarray) -> None:
         march(
