@@ -163,8 +163,9 @@ def integrate_many(
         As many trajectories, or groups of lanes, at a time; all processors by default.
     lanes : bool, optional
         Whether to share vector registers between trajectories: where there is a closed form
-        (default), always (an error where it is not possible), or never. Always pays for systems
-        with loops over pairs, such as `musat19`, if sixteen points or more have the same N and query.
+        (default), always (an error where it is not possible), or never. For systems with loops
+        over pairs, such as `musat19`, always pays if sixteen points or more have the same N and
+        query.
     progress : callable, optional
         Called with the number of points done and of all points.
 

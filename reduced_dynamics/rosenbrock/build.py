@@ -230,7 +230,9 @@ class Integrator(CompiledModule):
     signatures = SIGNATURES
 
     def __init__(self, system: ReducedSystem, values: Mapping[str, Any], compiled: CompiledSystem):
+        # All that makes the module from a system's: what is inserted, and how.
         templates = "".join(_template(name) for name in ("kernel.py", "lanes.py"))
+        templates += Path(__file__).read_text()
         numbers = repr((tableau.A.tolist(), tableau.C.tolist(), tableau.H.tolist()))
         name = f"{compiled.name}-rodas5p-{cache.key(templates, stage_source(), numbers)[:8]}"
 
