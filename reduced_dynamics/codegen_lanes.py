@@ -1,11 +1,13 @@
 """Closed forms for many trajectories at once: one loop over lanes that becomes vector instructions.
 
-For a system with a variant that needs no loop over pairs, `lane_source` gives the functions
+For a system with a variant that needs no loop over pairs, and for one whose loops are the same for
+all lanes (`lane_shared`), `lane_source` gives the functions
 
     lane_values(z, par, out)        loss and observables
     lane_rate(z, par, out, rate)    the same, and dz/dt
     lane_jacobian(z, par, matrix)   ∂(dz/dt)/∂z
     lane_applies(par)               whether a point's parameters choose that variant
+    lane_shared(par)                of loops only: what the lanes must have in common
 
 in which every argument of the first three holds, for each number, one entry a lane: number k of
 lane l stands at [k·LANES + l]. They call `exponential` (see `rosenbrock.lanes`) where
@@ -24,8 +26,9 @@ from derivations.derivation import Derivation
 from derivations.differentiate import gradient, hessian
 from derivations.staged import Program, Scalar, Softmax
 from reduced_dynamics.codegen import _Function
+from reduced_dynamics.codegen_wide import Wide
 
-#: With more coordinates, registers and the first-level cache no longer hold what a step needs.
+#: With more coordinates, a closed form's registers and first-level cache no longer do.
 MOST = 4
 #: What a lane's code may call.
 _CALLS = {"_exp", "max", "min", "abs", "math.sqrt"}
@@ -34,17 +37,95 @@ _HEAD = '@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"
 
 
 def lane_source(derivation: Derivation) -> str:
-    """The lane functions of a derivation; empty where it has no closed form that allows them."""
+    """The lane functions of a derivation; empty where it has no form that allows them."""
     if len(derivation.coordinates) > MOST:
-        return ""
+        return _looped(derivation)
     for k, (_, program) in enumerate(derivation.variants):
         if isinstance(program, Program) and _straight(program):
             text = _functions(derivation, program)
-            if set(re.findall(r"(?<![\w.])([A-Za-z_][\w.]*)\(", _bodies(text))) <= _CALLS | {
-                "range"
-            }:
+            if _callable(text):
                 return text + _applies(derivation, k)
     return ""
+
+
+def _callable(text: str) -> bool:
+    called = set(re.findall(r"(?<![\w.])([A-Za-z_][\w.]*)\(", _bodies(text)))
+    return called <= _CALLS | {"range", "np.empty", "float", "int"}
+
+
+_GATHERED = '''\
+{head}
+def lane_jacobian(z, par, matrix_):
+    """Lane by lane: its columns share vector instructions already."""
+    one_, own_, square_ = np.empty(SIZE), np.empty(PARAMETERS), np.empty((SIZE, SIZE))
+    for lane_ in range(_LANES):
+        for k in range(SIZE):
+            one_[k] = z[k * _LANES + lane_]
+        for k in range(PARAMETERS):
+            own_[k] = par[k * _LANES + lane_]
+        jacobian_into(one_, own_, square_)
+        for j in range(SIZE):
+            for k in range(SIZE):
+                matrix_[(j * SIZE + k) * _LANES + lane_] = square_[j, k]
+
+
+#: The coordinates that move.
+ACTIVE = np.array({active})
+
+
+def lane_shared(par):
+    return ({shared})
+'''
+
+
+def _looped(derivation: Derivation) -> str:
+    """Lane functions of the last variant, with loops over pairs, for lanes of equal N and q."""
+    k = len(derivation.variants) - 1
+    program = derivation.variants[k][1]
+    if derivation.mobility or not isinstance(program, Program) or not program.regions:
+        return ""
+    values = [program.outputs[name] for name in ("loss", *derivation.observables)]
+    places = [f"out[{k} * _LANES + lane_]" for k in range(len(values))]
+    slopes = gradient(program)
+    rates = [-slopes.outputs[f"d_{c}"] for c in derivation.coordinates]
+    more = [f"rate_[{k} * _LANES + lane_]" for k in range(len(rates))]
+    text = "\n\n".join(
+        [
+            _wide(derivation, "lane_values(z, par, out)", program, places, values),
+            _wide(
+                derivation,
+                "lane_rate(z, par, out, rate_)",
+                slopes,
+                [*places, *more],
+                [*values, *rates],
+            ),
+        ]
+    )
+    if not _callable(text):
+        return ""
+    parameters = derivation.parameters
+    used = {c for _, p in derivation.variants for c in p.used_coordinates()}
+    gathered = _GATHERED.format(
+        head=_HEAD,
+        active=[k for k, c in enumerate(derivation.coordinates) if c in used],
+        shared="".join(f"par[{k}], " for k, p in enumerate(parameters) if p.is_integer).strip(),
+    )
+    return "\n\n".join([text, gathered]) + _applies(derivation, k)
+
+
+def _wide(derivation, signature: str, program: Program, places, outputs) -> str:
+    """A function of all lanes; integer parameters, which bound loops, are the first lane's."""
+    lane = {str(c): f"z[{k} * _LANES + lane_]" for k, c in enumerate(program.coordinates)}
+    lines = []
+    for k, parameter in enumerate(derivation.parameters):
+        if parameter.is_integer:
+            lines += [f"{parameter} = par[{k} * _LANES]", f"n_{parameter} = int({parameter})"]
+        else:
+            lane[str(parameter)] = f"par[{k} * _LANES + lane_]"
+    body = Wide(program, outputs, lane, places, "_LANES").body()
+    lines = ["    " + line for line in lines] + body
+    text = "\n".join([_HEAD, f"def {signature}:", *lines]) + "\n"
+    return text.replace("math.exp(", "_exp(")
 
 
 def _bodies(text: str) -> str:

@@ -8,7 +8,7 @@ not depend on the number of threads, nor on which points are neighbours.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
@@ -152,8 +152,10 @@ def integrate_many(
     threads : int, optional
         As many trajectories, or groups of lanes, at a time; all processors by default.
     lanes : bool, optional
-        Whether to share vector registers between trajectories: where possible (default), always
-        (an error where it is not possible), or never.
+        Whether to share vector registers between trajectories: where there is a closed form
+        (default), always (an error where it is not possible), or never. For systems with loops
+        over pairs, such as `musat19`, always pays if sixteen points or more have the same N and
+        query.
     progress : callable, optional
         Called with the number of points done and of all points.
 
@@ -263,13 +265,16 @@ class _Arrays:
         """Integrate all points; yields how many more are done."""
         group = self.group
         compiled = integrator(group.system, group.values, group.compiled)
-        together = np.empty(0, np.int64)
-        if lanes is not False:
+        together, shared = np.empty(0, np.int64), compiled.lane_shared
+        # Points with equal loops share lanes where that is asked for: whether there are enough of
+        # them is known to the user, and what a point gives must not depend on its neighbours.
+        if lanes or (lanes is None and shared is None):
             together = self._together(compiled)
         if lanes and len(together) < len(self.ends):
             raise InputError(
                 f"not all of these points of {group.system.name} can share vector registers: that "
-                "needs a closed form in few coordinates, none of them held, and no times `at`"
+                "needs a closed form in few coordinates or equal loops over pairs, none of them "
+                "held, and no times `at`"
             )
         tasks = []
         if len(together):
@@ -277,8 +282,7 @@ class _Arrays:
             # Lanes run empty at the end of every task: one thread takes as few as can be.
             share = -(-len(together) // (1 if threads == 1 else 4 * threads))
             size = max(LANE_CHUNK // 32, min(LANE_CHUNK, share))
-            for k in range(0, len(together), size):
-                part = together[k : k + size]
+            for part in self._with_equal_loops(together, shared, size):
                 tasks.append((len(part), partial(self._march_lanes, march_lanes, part)))
         others = np.setdiff1d(np.arange(len(self.ends)), together)
         if len(others):
@@ -305,6 +309,17 @@ class _Arrays:
         kinds = self.group.kinds
         applies = np.array([bool(compiled.lane_applies(kind.packed)) for kind in kinds])
         return np.flatnonzero(applies[self.group.which])
+
+    def _with_equal_loops(self, together: np.ndarray, shared, size: int) -> Iterator[np.ndarray]:
+        """Those points, at most `size` at a time, each time with equal loops."""
+        numbers: dict[Any, int] = {}
+        keys = [None if shared is None else shared(kind.packed) for kind in self.group.kinds]
+        which = np.array([numbers.setdefault(key, len(numbers)) for key in keys])
+        which = which[self.group.which[together]]
+        for number in range(len(numbers)):
+            points = together[which == number]
+            for k in range(0, len(points), size):
+                yield points[k : k + size]
 
     def _march(self, march, points: np.ndarray) -> None:
         march(

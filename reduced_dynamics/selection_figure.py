@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reduced_dynamics.figure_style import (
+    BRIGHT,
     INK,
     finish,
     grid,

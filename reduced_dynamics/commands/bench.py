@@ -18,15 +18,30 @@ loosest tolerance that gives the accuracy asked for, and print trajectories per 
 
   simulate.py bench
   simulate.py bench musat19 --points 20
+  simulate.py bench wang
   simulate.py bench musat3 --accuracy 1e-9 --json bench.json
 
 Other integrators take part where they are installed: pip install 'reduced-dynamics[bench]'.
 """
 
-#: System: its points from a count, horizon, and how many points by default.
+
+def _wang(count: int) -> list[dict]:
+    """Targets and starts of the exact engine, which share one table of overlaps."""
+    alphas = np.geomspace(0.3, 3.0, count)
+    starts = np.random.default_rng(0).permutation(np.geomspace(0.003, 0.03, count))
+    chosen = np.random.default_rng(1).permutation(count)
+    return [
+        {"engine": "exact", "alpha_star": float(alphas[k]), "sigma_init": float(starts[k])}
+        for k in chosen
+    ]
+
+
+#: System: its points from a count, horizon (the system's own bound if empty), and how many points
+#: by default.
 CASES = {
-    "musat3": (lambda count: _sizes(8, 512, count), "20*N**2", 1000),
-    "musat19": (lambda count: [64] * count, "4*N**2", 4),
+    "musat3": (lambda count: [{"N": n} for n in _sizes(8, 512, count)], "20*N**2", 1000),
+    "musat19": (lambda count: [{"N": 64}] * count, "4*N**2", 16),
+    "wang": (_wang, "", 100),
 }
 
 
@@ -41,7 +56,7 @@ def add_parser(commands):
         "bench", help="speed and accuracy beside other integrators", description=DESCRIPTION
     )
     add = command.add_argument
-    add("system", nargs="?", default="musat3", metavar="SYSTEM", help="musat3 (default), musat19")
+    add("system", nargs="?", metavar="SYSTEM", help="musat3, musat19 or wang; all by default")
     add("--points", metavar="N", help="how many trajectories")
     add("--accuracy", metavar="X", help="largest relative error of an event's time (1e-8)")
     add("--repeat", metavar="N", help="the best of so many timings counts (3)")
@@ -50,30 +65,45 @@ def add_parser(commands):
 
 
 def execute(options) -> int:
-    from reduced_dynamics.benchmark import as_dict, compare, make_case
     from reduced_dynamics.integration import versions
 
-    if options.system not in CASES:
+    if options.system is not None and options.system not in CASES:
         raise unknown("system to measure", options.system, CASES)
-    points, horizon, default = CASES[options.system]
-    count = _whole("points", options.points, default)
     repeat = _whole("repeat", options.repeat, 3)
     accuracy = number("accuracy", options.accuracy) if options.accuracy else 1e-8
     if not 1e-11 <= accuracy <= 1e-3:
         raise InputError(f"--accuracy {accuracy:g} is out of range; it lies in 1e-11 .. 1e-3")
-    case = make_case(options.system, [{"N": n} for n in points(count)], horizon)
+    chosen = [options.system] if options.system else list(CASES)
+    counts = [_whole("points", options.points, CASES[name][2]) for name in chosen]
     quiet = options.json == "-"
-    told = {
-        "system": options.system, "points": count, "t_end": horizon, "accuracy": accuracy,
-        "reference_against_radau": case.checked, "machine": platform.machine(),
-        "versions": versions(),
-    }  # fmt: skip
+    told = {"accuracy": accuracy, "machine": platform.machine(), "versions": versions()}
+    told["cases"] = [
+        _measured(name, count, accuracy, repeat, quiet)
+        for name, count in zip(chosen, counts, strict=True)
+    ]
+    if options.json:
+        text = json.dumps(told, indent=1)
+        if quiet:
+            print(text)
+        else:
+            write(options.json, (text + "\n").encode())
+    return 0
+
+
+def _measured(name: str, count: int, accuracy: float, repeat: int, quiet: bool) -> dict:
+    """One table, printed line by line unless `quiet`."""
+    from reduced_dynamics.benchmark import as_dict, compare, make_case
+    from reduced_dynamics.systems import get
+
+    points, horizon, _ = CASES[name]
+    horizon = horizon or get(name).horizon
+    case = make_case(name, points(count), horizon)
     if not quiet:
         print(
-            f"{options.system}, {count} points to t = {horizon}, one thread; events right to "
+            f"{name}, {count} points to t = {horizon}, one thread; events right to "
             f"{accuracy:g} (reference and Radau at 1e-12 differ by {case.checked:.1e})\n"
         )
-        print(_HEAD)
+        print(_HEAD, flush=True)
     rows = []
     for row in compare(case, accuracy, repeat):
         rows.append(row)
@@ -81,14 +111,12 @@ def execute(options) -> int:
             print(_line(row), flush=True)
     ratios = _ratios(rows)
     if not quiet:
-        print("\n" + "\n".join(f"{text}: {ratio:.3g}" for text, ratio in ratios.items()))
-    if options.json:
-        text = json.dumps(told | {"rows": [as_dict(r) for r in rows], "ratios": ratios}, indent=1)
-        if quiet:
-            print(text)
-        else:
-            write(options.json, (text + "\n").encode())
-    return 0
+        print("\n" + "\n".join(f"{text}: {ratio:.3g}" for text, ratio in ratios.items()) + "\n")
+    return {
+        "system": name, "points": count, "t_end": horizon,
+        "reference_against_radau": case.checked, "rows": [as_dict(r) for r in rows],
+        "ratios": ratios,
+    }  # fmt: skip
 
 
 _HEAD = (

@@ -74,7 +74,55 @@ def lane_stage_source(size: int) -> str:
         f"        coefficients[{m} * WIDE + i] = {_combination(tableau.H[m], stored)}"
         for m in range(3)
     ]
+    if size > WRITTEN_OUT:
+        return "\n".join([*lines, "", "", _LOOPS.format(head=head, inverse=1.0 / tableau.GAMMA)])
     return "\n".join([*lines, "", "", *_elimination(size, head)]) + "\n"
+
+
+#: Up to so many coordinates the linear algebra of lanes is written out.
+WRITTEN_OUT = 4
+
+_LOOPS = '''\
+{head}
+def lane_factor(jacobian, inverse, matrix):
+    """LU decomposition for every lane, of the coordinates that move; without pivoting."""
+    rows, scale = matrix.reshape((SIZE * SIZE, LANES)), np.empty(LANES)
+    for i in range(SIZE * WIDE):
+        matrix[i] = -jacobian[i]
+    for k in range(SIZE):
+        for l in range(LANES):
+            rows[k * SIZE + k, l] += inverse[l] * {inverse!r}
+    for a in range(len(ACTIVE)):
+        k = ACTIVE[a]
+        for l in range(LANES):
+            rows[k * SIZE + k, l] = 1.0 / rows[k * SIZE + k, l]
+        for b in range(a + 1, len(ACTIVE)):
+            j = ACTIVE[b]
+            for l in range(LANES):
+                scale[l] = rows[j * SIZE + k, l] * rows[k * SIZE + k, l]
+                rows[j * SIZE + k, l] = scale[l]
+            for c in range(a + 1, len(ACTIVE)):
+                m = ACTIVE[c]
+                for l in range(LANES):
+                    rows[j * SIZE + m, l] -= scale[l] * rows[k * SIZE + m, l]
+
+
+{head}
+def lane_solve(matrix, x):
+    """What does not move is 0, and stays so."""
+    rows, now = matrix.reshape((SIZE * SIZE, LANES)), x.reshape((SIZE, LANES))
+    for a in range(len(ACTIVE)):
+        for b in range(a):
+            for l in range(LANES):
+                now[ACTIVE[a], l] -= rows[ACTIVE[a] * SIZE + ACTIVE[b], l] * now[ACTIVE[b], l]
+    for a in range(len(ACTIVE) - 1, -1, -1):
+        k = ACTIVE[a]
+        for b in range(a + 1, len(ACTIVE)):
+            for l in range(LANES):
+                now[k, l] -= rows[k * SIZE + ACTIVE[b], l] * now[ACTIVE[b], l]
+        for l in range(LANES):
+            now[k, l] *= rows[k * SIZE + k, l]
+'''
 
 
 def _elimination(n: int, head: str) -> list[str]:
@@ -139,7 +187,7 @@ def module_source(
         "import math",
         "from numpy.polynomial import chebyshev",
         f"SIZE, VALUES, PARAMETERS, GAMMA = {size}, {n_values}, {parameters}, {tableau.GAMMA!r}",
-        f"HAS_LANES = {bool(lanes)}",
+        f"LANES = {32 if size <= WRITTEN_OUT else 16}",
     ]
     parts = [system, *head, "", stage_source(), _template("kernel.py")]
     if lanes:
@@ -175,12 +223,16 @@ class Integrator(CompiledModule):
     ----------
     lane_applies : callable or None
         Whether packed parameters allow `march_lanes`; None where no parameters do.
+    lane_shared : callable or None
+        Of packed parameters, what points that share lanes must have in common; None if nothing.
     """
 
     signatures = SIGNATURES
 
     def __init__(self, system: ReducedSystem, values: Mapping[str, Any], compiled: CompiledSystem):
+        # All that makes the module from a system's: what is inserted, and how.
         templates = "".join(_template(name) for name in ("kernel.py", "lanes.py"))
+        templates += Path(__file__).read_text()
         numbers = repr((tableau.A.tolist(), tableau.C.tolist(), tableau.H.tolist()))
         name = f"{compiled.name}-rodas5p-{cache.key(templates, stage_source(), numbers)[:8]}"
 
@@ -199,6 +251,7 @@ class Integrator(CompiledModule):
 
         super().__init__(name, build)
         self.lane_applies = getattr(self._module, "lane_applies", None)
+        self.lane_shared = getattr(self._module, "lane_shared", None)
 
     @cached_property
     def march(self):

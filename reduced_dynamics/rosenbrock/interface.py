@@ -10,6 +10,8 @@ from __future__ import annotations
 SIZE = 1
 #: Number of named parameters.
 PARAMETERS = 0
+#: Trajectories side by side: registers hide each other's latency; few enough for the cache.
+LANES = 32
 #: Rodas5P's γ.
 GAMMA = 0.21193756319429014
 #: Number of values: the loss and the observables.

@@ -15,6 +15,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from reduced_dynamics.rosenbrock.interface import (
+    LANES,
     PARAMETERS,
     SIZE,
     VALUES,
@@ -49,8 +50,6 @@ from reduced_dynamics.rosenbrock.kernel import (
 
 # ---- what follows becomes part of the generated module
 
-#: Trajectories side by side: four vector registers of eight numbers hide each other's latency.
-LANES = 32
 #: Numbers of a state in all lanes.
 WIDE = SIZE * LANES
 
