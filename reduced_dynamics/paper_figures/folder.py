@@ -1,9 +1,9 @@
 """All figures into one folder with an index page; what is already there is not made again.
 
 Beside every figure ``ID.svg`` lie its caption, ``ID.caption.txt``, and its numbers, ``ID.json``,
-which is written last and says with which settings, versions and source it was made: only if these are
-today's is a figure taken as made. So an interrupted run is taken up where it stopped, and a figure
-that fails does not keep the others from being made.
+which is written last and says with which settings, versions and source it was made: only if these
+are today's is a figure taken as made. So an interrupted run is taken up where it stopped, and a
+figure that fails does not keep the others from being made.
 """
 
 from __future__ import annotations
