@@ -27,7 +27,7 @@ def draw(request: Request) -> Drawn:
     settings = request.of(
         replace(Settings(), samples=400, rounds=40),
         QUICK,
-        replace(QUICK, samples=40, rounds=3, p=(4.0, 8.0), lengths=(5, 16), n=(3,), H=(1, 2, 3),
+        replace(QUICK, samples=20, rounds=1, p=(4.0, 8.0), lengths=(5, 9), n=(3,), H=(1, 2),
                 bound=(1e2, 1e4), L=9, rank=(2, 4), width=(16, 32),
                 similarity=("smooth",)),
     )  # fmt: skip
