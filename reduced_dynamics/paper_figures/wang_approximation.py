@@ -82,8 +82,8 @@ def draw(request: Request) -> Drawn:
                 numbers["features"]["falls"],
             ),
             Finding(
-                "no error found by the search exceeds its proved bound, but for rounding ({rounding:g}): "
-                "{within_bounds}",
+                "no error found by the search exceeds its proved bound, but for rounding "
+                "({rounding:g}): {within_bounds}",
                 numbers["within_bounds"],
             ),
         ],
