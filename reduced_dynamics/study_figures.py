@@ -103,7 +103,7 @@ def emergence_figure(found: list[Emergence]) -> Figure:
     matplotlib.figure.Figure
         Left: each measure over its largest value, in steps from the moment when the seed's
         accuracy reaches 0.9 (if all do). Middle: the cross-entropy. Right: the accuracy. Of every
-        seed a thin line, and a thick one for the median.
+        seed a thin line, and of three or more a thick one for the median.
     """
     first = found[0].trajectory
     method = {"sgd": "SGD", "adam": "Adam"}.get(first.solver["method"], first.solver["method"])
@@ -137,8 +137,12 @@ def draw_emergence(found: list[Emergence], axes: Sequence[Axes]) -> None:
         for one, origin in zip(found, origins, strict=True):
             values, steps = one.trajectory[name], one.steps - origin
             values = values / values.max() if scaled and values.max() > 0 else values
-            ax.plot(steps, values, color=colour, linewidth=0.5, alpha=0.45)
+            # Of two seeds a median would be a curve that neither of them followed.
+            look = {"linewidth": 1.1} if len(found) < 3 else {"linewidth": 0.5, "alpha": 0.45}
+            (line,) = ax.plot(steps, values, color=colour, **look)
             curves.append(np.interp(shared, steps, values, left=np.nan, right=np.nan))
+        if len(found) < 3:
+            return line
         median = np.median(curves, axis=0)
         return ax.plot(shared, median, color=colour, linewidth=1.6)[0]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _MARKERS = "osD^vPX<>"
 #: Below this, errors are rounding and are not drawn.
-_ROUNDING = 1e-13
+SMALLEST = 1e-13
 _REFERENCE = {"color": REST_INK, "linewidth": 0.8, "linestyle": (0, (4, 2))}
 
 
@@ -168,7 +168,7 @@ def _key(ax: Axes) -> None:
 
 
 def _marks(ax: Axes, x, y, k: int, label: str) -> None:
-    y = np.where(np.asarray(y) > _ROUNDING, y, np.nan)
+    y = np.where(np.asarray(y) > SMALLEST, y, np.nan)
     ax.plot(x, y, color=BRIGHT[k % len(BRIGHT)], marker=_MARKERS[k % len(_MARKERS)],
             markersize=3.0, linewidth=1.0, label=label)  # fmt: skip
 

@@ -74,6 +74,9 @@ def draw(request: Request) -> Drawn:
         "T_selected": {"finite": run.events.get("T_selected") or _selected(run, labels),
                        "flow": flow.events["T_selected"]},
         "log10_p_end": dict(zip(labels, log10_p(run.z[-1:, : len(labels)])[0], strict=True)),
+        "returned": {"finite": _returned(run, labels), "flow": _returned(flow, labels)},
+        "p_end": {"finite": float(10.0 ** log10_p(run.z[-1, : len(labels)]).max()),
+                  "flow": float(10.0 ** log10_p(flow.z[-1, : len(labels)]).max())},
         "a_end": {"finite": float(run["a"][-1]), "flow": float(flow["a"][-1])},
         "loss_end": {"finite": float(run.loss[-1]), "flow": float(flow.loss[-1])},
         "attention_start": [float(1.0 - one[0]) for one in missing],
@@ -126,6 +129,11 @@ def draw(request: Request) -> Drawn:
                 "first run"
             ),
             Finding(
+                "subsets whose weight fell below 10^−80 and is above 10^−10 again at the end: "
+                "{returned[finite]} in the first run, {returned[flow]} in the flow; the largest "
+                "weight at the end is {p_end[finite]:.4f} and {p_end[flow]:.4f}"
+            ),
+            Finding(
                 "a still grows at the end, by {late_slope:.3f} for each factor e of time in the "
                 "flow (late law a ≈ ln t + const: 1); loss {loss_end[finite]:.5f}"
             ),
@@ -143,6 +151,13 @@ def _selected(trajectory, labels) -> float | None:
     """When some p first passes .99."""
     largest = 10.0 ** log10_p(trajectory.z[:, : len(labels)]).max(axis=1)
     return first_reach(trajectory.t, largest, 0.99)
+
+
+def _returned(trajectory, labels) -> list[str]:
+    """Subsets that had died, to below 10⁻⁸⁰, and are back above 10⁻¹⁰ at the end."""
+    logs = log10_p(trajectory.z[:, : len(labels)])
+    back = (logs.min(axis=0) < -80.0) & (logs[-1] > -10.0)
+    return [label for label, found in zip(labels, back, strict=True) if found] or ["none"]
 
 
 def _late_slope(flow) -> float:

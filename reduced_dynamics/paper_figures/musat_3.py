@@ -143,6 +143,8 @@ def _figure(trajectory, sizes, ratios, limits):
                 label_ends(ax, curves)
         for ax in (left, middle):
             ax.set_xlabel("time $t$ (step × rate / $D$)")
+            # A power of ten belongs beside the tick labels; below them it meets the axis label.
+            ax.xaxis.offsetText.set(x=1.03, ha="left", va="bottom")
         left.set_ylabel("coordinates; $A$")
         for name, column in ratios.items():
             power = "" if POWERS[name] == 1 else f"^{POWERS[name]}"

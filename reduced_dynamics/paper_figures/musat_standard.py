@@ -65,7 +65,7 @@ def draw(request: Request) -> Drawn:
         "({adam[learning_rate]:g}, start {adam[init_scale]:g}, {adam[steps]} steps), batch "
         "{sgd[batch]}; seeds {sgd[seeds]}. Left: every measure over its largest value, in steps "
         "from the moment of accuracy .9; middle and right: loss and accuracy on held-out "
-        "sequences. Thin lines are seeds, thick ones their medians.",
+        "sequences. Lines are seeds" + (", thick ones their medians." if count > 2 else "."),
         [*_findings("sgd", "SGD", numbers), *_findings("adam", "Adam", numbers)],
     )
 
@@ -109,13 +109,13 @@ def _findings(key: str, name: str, numbers: dict) -> list[Finding]:
             f"{{{key}[papers_order]}} of {{{key}[count]}} seeds; at the steps γ̃3 "
             f"{{{key}[half_step][gamma3]:.0f}}, β̃2 {{{key}[half_step][beta2]:.0f}}, α̃3 "
             f"{{{key}[half_step][alpha3]:.0f}}; the last comes later than the first by "
-            f"{{{key}[spread]:.0%}}",
+            f"{{{key}[spread]:.1%}}",
             agrees,
         ),
         Finding(
             f"{name}: accuracy at the end {{{key}[accuracy]:.3f}}, held-out cross-entropy "
             f"{{{key}[held_out_loss]:.2g}}; accuracy .9 at step {{{key}[learnt_step]:.0f}}, "
-            f"where γ̃3 has been at half for long or not yet: it gets there at "
+            f"γ̃3 at half after "
             f"{{{key}[gamma_over_learnt]:.0%}} of these steps"
         ),
     ]

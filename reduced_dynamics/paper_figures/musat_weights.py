@@ -127,7 +127,7 @@ def _figure(learned, predicted, residual, N, D):
                     _name_blocks(ax, c, D)
             box = figure.axes[-1].get_position()
             bar = figure.add_axes((0.925, box.y0, 0.012, box.height))
-            figure.colorbar(image, cax=bar)
+            figure.colorbar(image, cax=bar, format="%g")
             bar.tick_params(labelsize=7.0)
         finish(figure, np.array([[figure.axes[0], figure.axes[1]]]), "")
     return figure

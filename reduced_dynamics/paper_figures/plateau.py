@@ -9,8 +9,9 @@ import numpy as np
 
 #: Points of the logarithmic axis for a factor e of time, and the width that is averaged over.
 _POINTS, _WIDTH = 12, 0.45
-#: A plateau's rate is below this part of the fastest rates before and after it.
-SLOW = 0.5
+#: A plateau's rate is below this part of the fastest rates before and after it; what is slower
+#: than they are, but not by so much, is a shoulder.
+SLOW, SHOULDER = 0.5, 0.85
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class Plateau:
     Attributes
     ----------
     start, step, end : float
-        Where the rate −d loss / d ln step falls below half of the fastest before it, where it is
-        slowest, and where it is above half of the fastest after it again.
+        Where the rate −d loss / d ln step falls below `slow` of the fastest before it, where it is
+        slowest, and where it is above `slow` of the fastest after it again.
     loss : float
         Where it is slowest.
     rate, before, after : float
@@ -45,13 +46,15 @@ class Plateau:
         return asdict(self) | {"slowing": self.slowing}
 
 
-def plateaus(steps: np.ndarray, loss: np.ndarray) -> list[Plateau]:
+def plateaus(steps: np.ndarray, loss: np.ndarray, slow: float = SLOW) -> list[Plateau]:
     """The plateaus of a loss, in order of time; none for one that falls ever faster or slower.
 
     Parameters
     ----------
     steps, loss : ndarray, shape (n,)
         Steps ascending; those at 0 are left out.
+    slow : float
+        Part of the fastest rates around it below which a stretch counts.
     """
     steps, loss = np.asarray(steps, float), np.asarray(loss, float)
     steps, loss = steps[steps > 0], loss[steps > 0]
@@ -63,15 +66,15 @@ def plateaus(steps: np.ndarray, loss: np.ndarray) -> list[Plateau]:
     level = np.interp(u, x, loss)
     found: list[Plateau] = []
     slowest = [k for k in range(1, len(u) - 1) if rate[k] <= rate[k - 1] and rate[k] < rate[k + 1]]
-    peaks = _peaks(rate)
+    peaks = _peaks(rate, slow)
     for one, other in pairwise(peaks):
         between = [k for k in slowest if one < k < other]
         if not between:
             continue
         k = min(between, key=lambda k: rate[k])
         before, after = rate[one], rate[other]
-        start = one + int(np.flatnonzero(rate[one : k + 1] <= SLOW * before)[0])
-        end = k + int(np.flatnonzero(rate[k : other + 1] >= SLOW * after)[0])
+        start = one + int(np.flatnonzero(rate[one : k + 1] <= slow * before)[0])
+        end = k + int(np.flatnonzero(rate[k : other + 1] >= slow * after)[0])
         times = np.exp(u[[start, k, end]]).tolist()
         found.append(Plateau(*times, float(level[k]), *map(float, (rate[k], before, after))))
     return found
@@ -85,8 +88,8 @@ def _slope(x: np.ndarray, y: np.ndarray, place: float) -> float:
     return float((weight * centred) @ y / ((weight * centred) @ centred))
 
 
-def _peaks(rate: np.ndarray) -> list[int]:
-    """Maxima of the rate between any two of which it falls below half of the lower one."""
+def _peaks(rate: np.ndarray, slow: float) -> list[int]:
+    """Maxima of the rate between any two of which it falls below `slow` of the lower one."""
     kept: list[int] = []
     for k in range(len(rate)):
         left = rate[k - 1] if k else -np.inf
@@ -95,7 +98,7 @@ def _peaks(rate: np.ndarray) -> list[int]:
             continue
         while kept:
             lowest = rate[kept[-1] : k + 1].min()
-            if lowest <= SLOW * min(rate[kept[-1]], rate[k]):
+            if lowest <= slow * min(rate[kept[-1]], rate[k]):
                 kept.append(k)
                 break
             if rate[kept[-1]] >= rate[k]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from reduced_dynamics.figure_style import BRIGHT, REST_INK, finish, grid, style
 from reduced_dynamics.paper_figures.caption import Finding
-from reduced_dynamics.paper_figures.plateau import plateaus
+from reduced_dynamics.paper_figures.plateau import SHOULDER, SLOW, plateaus
 from reduced_dynamics.paper_figures.request import WANG, About, Drawn, Request
 from reduced_dynamics.transformers.emergence import first_reach
 from reduced_dynamics.transformers.language_training import (
@@ -53,8 +53,11 @@ def draw(request: Request) -> Drawn:
     last_position = max(half[name] for name in kinds["position"])
     first_product = min(onset[name] for name in kinds["dot_product"])
     found = plateaus(full.t, full["held_out_loss"])
-    between = [one for one in found if one.end >= last_position]
+    # Between the two kinds of parameters: from when the positions have half grown.
+    slower = plateaus(full.t, full["held_out_loss"], SHOULDER)
+    between = [one for one in slower if one.end >= last_position]
     plateau = min(between, key=lambda one: one.slowing) if between else None
+    flat = plateau is not None and plateau.slowing <= SLOW
     numbers = {
         # The name alone: folders say nothing, and a caption is not for them.
         "text": os.path.basename(text.name), "characters": len(text.train) + len(text.held_out),
@@ -68,7 +71,8 @@ def draw(request: Request) -> Drawn:
         "norm_end": {name: float(full[name][-1]) for name in COORDINATES},
         "last_position": last_position, "first_dot_product": first_product,
         "separation": first_product / last_position if last_position else None,
-        "plateaus": [one.as_dict() for one in found], "plateau_count": len(found),
+        "slow": SLOW, "plateaus": [one.as_dict() for one in found], "plateau_count": len(found),
+        "plateau_losses": [one.loss for one in found] or None,
         "plateau": plateau.as_dict() if plateau else dict.fromkeys(
             ("start", "step", "end", "loss", "rate", "before", "after", "slowing")),
         "loss_start": float(full["held_out_loss"][0]),
@@ -88,7 +92,7 @@ def draw(request: Request) -> Drawn:
         "({characters} characters, {vocabulary} tokens, windows of {L}). ‖p‖ and ‖W_QK‖ = "
         "√(‖W_Q‖² + ‖W_K‖²) are norms over a layer's heads. Left: held-out loss, and that of "
         "predictors which count characters and pairs; middle: the norms; right: how much of an "
-        "induction head the attention is. Shaded, the plateau.",
+        "induction head the attention is. Shaded, the plateau or shoulder.",
         [
             Finding(
                 "position first: half of their growth is reached by ‖p¹‖ at step "
@@ -104,19 +108,22 @@ def draw(request: Request) -> Drawn:
                 first_product > last_position,
             ),
             Finding(
-                "a plateau between the two: the loss falls most slowly at step {plateau[step]:.0f} "
-                "({plateau[loss]:.3f} nats), at {plateau[slowing]:.0%} of the rate before or after "
-                "(the slower of the two, −d loss/d ln step); below half of it from step "
-                "{plateau[start]:.0f} to {plateau[end]:.0f}"
+                (
+                    ("a plateau" if flat else "not quite a plateau, but a shoulder")
+                    + " after the positions: the loss falls most slowly at step "
+                    "{plateau[step]:.0f} ({plateau[loss]:.3f} nats), at {plateau[slowing]:.0%} of "
+                    "the fastest rate before or after (the slower of the two; −d loss/d ln step; "
+                    "a plateau would be {slow:.0%} or less)"
+                )
                 if plateau
                 else "no plateau after the positions have been learned: the loss falls ever more "
                 "slowly, or evenly",
-                plateau is not None,
+                flat,
             ),
             Finding(
                 "held-out loss {loss_start:.3f} → {loss_end:.3f} nats a character; counting "
-                "characters gives {entropy:.3f}, counting pairs {bigram:.3f}; {plateau_count} "
-                "plateaus in all, earlier ones before the positions are learned"
+                "characters gives {entropy:.3f}, counting pairs {bigram:.3f}; plateaus "
+                "in all: {plateau_count}, at losses of {plateau_losses:.2f}"
             ),
             Finding(
                 "at the end layer 1 puts {copying_end:.2f} of a head's attention on the previous "
