@@ -781,7 +781,7 @@ def module_source(derivation: Derivation) -> str:
             second = hessian(program)
             entries = [second.outputs[f"d_{a}_{b}"] for a in coordinates for b in coordinates]
             functions.append(_function(f"_hessian_{k}", second, entries, parameters))
-        else:
+        elif live:
             functions.append(_columns(f"_hessian_{k}", with_gradient, live, parameters))
     if n <= WHOLE_HESSIAN:
         dispatch = _dispatch(derivation, "_hessian_{k}(z, {par}, {out})", n * n, "flat")
@@ -789,6 +789,8 @@ def module_source(derivation: Derivation) -> str:
             f"flat = matrix.reshape({n * n})\n    {dispatch}\n"
             f"    for k in range({n * n}):\n        flat[k] = -flat[k]"
         )
+    elif not live:
+        hessian_body = "# no coordinate appears in the loss"
     else:
         places = "".join(f"{coordinates.index(c)}, " for c in live).strip()
         count = len(live)

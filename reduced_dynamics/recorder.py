@@ -198,7 +198,8 @@ class Recorder:
     def trajectory(self, message: str) -> Trajectory:
         problem = self.problem
         options, compiled = problem.options, problem.compiled
-        times, states, table = self.t.copy(), self.z.copy(), self.table
+        # No copies: what is not filled of these arrays has never been touched.
+        times, states, table = self.t, self.z, self.table
         self.crossings = [c for c in self.crossings if c.t <= times[-1]]
         names = problem.invariant_names()
         conserved = compiled.invariants(states, problem.par) if names else np.empty((len(times), 0))
@@ -235,7 +236,7 @@ class Recorder:
             versions=versions(),
             source=compiled.source,
             message=message,
-            nodes=self.nodes.copy() if self.nodes is not None and self.count > 1 else None,
+            nodes=self.nodes if self.nodes is not None and self.count > 1 else None,
         )
 
 

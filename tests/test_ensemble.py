@@ -66,6 +66,18 @@ def test_lanes_are_the_scalar_integrator():
         assert (stats["rhs"] == 1 + 8 * attempts).all()
 
 
+def test_lanes_of_a_system_with_loops_are_the_scalar_integrator():
+    """Points of two sizes and several queries: those with equal loops go together."""
+    points = [{"N": n, "query": q} for n in (5, 6) for q in ("last", 3)] * 5
+    options = {"t_end": "4*N**2", "rtol": 1e-8, "starts": {"alpha3": np.linspace(0, 0.1, 20)}}
+    lanes = integrate_many("musat19", points, lanes=True, **options)
+    alone = integrate_many("musat19", points, lanes=False, **options)
+    assert lanes.done.all()
+    np.testing.assert_allclose(lanes.events, alone.events, rtol=1e-7)
+    np.testing.assert_allclose(lanes.final, alone.final, rtol=1e-6, atol=1e-8)
+    assert lanes.stats["steps"].mean() == pytest.approx(alone.stats["steps"].mean(), rel=0.1)
+
+
 def test_results_depend_on_neither_threads_nor_neighbours():
     sizes = np.concatenate([SIZES, SIZES[::-1], np.arange(8, 40)])
     one = integrate_many("musat3", {"N": sizes}, t_end="6*N**2", threads=1)

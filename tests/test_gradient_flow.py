@@ -306,6 +306,10 @@ def sympy_values(exprs, at):
     (sp.Symbol("symbol1", real=True) * sp.Symbol("α", real=True) ** 2,
      [sp.Symbol("symbol1", real=True), sp.Symbol("α", real=True)], [], [0.5, -0.25], [])
 )  # fmt: skip
+@example(
+    (sp.Symbol("p", real=True), [sp.Symbol(f"x{k}", real=True) for k in range(WHOLE_HESSIAN + 1)],
+     [sp.Symbol("p", real=True)], [0.0] * (WHOLE_HESSIAN + 1), [0.5])
+)  # fmt: skip
 def test_generated_derivatives_equal_sympys(problem):
     loss, coordinates, parameters, point, values = problem
     system = rd.gradient_flow(
