@@ -21,8 +21,8 @@ class Plateau:
     Attributes
     ----------
     start, step, end : float
-        Where the rate −d loss / d ln step falls below `slow` of the fastest before it, where it is
-        slowest, and where it is above `slow` of the fastest after it again.
+        Where the rate −d loss / d ln step is slowest, and the stretch around it in which the rate
+        is nearer to that than to the smaller of `before` and `after`.
     loss : float
         Where it is slowest.
     rate, before, after : float
@@ -73,8 +73,9 @@ def plateaus(steps: np.ndarray, loss: np.ndarray, slow: float = SLOW) -> list[Pl
             continue
         k = min(between, key=lambda k: rate[k])
         before, after = rate[one], rate[other]
-        start = one + int(np.flatnonzero(rate[one : k + 1] <= slow * before)[0])
-        end = k + int(np.flatnonzero(rate[k : other + 1] >= slow * after)[0])
+        middle = 0.5 * (rate[k] + min(before, after))
+        start = one + int(np.flatnonzero(rate[one : k + 1] >= middle)[-1])
+        end = k + int(np.flatnonzero(rate[k : other + 1] >= middle)[0])
         times = np.exp(u[[start, k, end]]).tolist()
         found.append(Plateau(*times, float(level[k]), *map(float, (rate[k], before, after))))
     return found

@@ -19,7 +19,7 @@ ABOUT = About(
 #: The tokens can be read off if a linear map misses less than this part of their mean square.
 READ = 0.05
 #: Smaller errors would only stretch the axes.
-_FLOOR = 1e-6
+_FLOOR = 1e-8
 
 
 def draw(request: Request) -> Drawn:
@@ -59,7 +59,7 @@ def draw(request: Request) -> Drawn:
         "held-out sequences; dotted, what predictors leave that compare only so many tokens. "
         "Right: the part of each recent token that no linear map reads off row s of the first "
         "layer's output, and their mean over the last n − 1 = the probing distance (black); "
-        "below 10⁻⁶ nothing is drawn. Thin lines are seeds, thick ones medians.",
+        "below 10⁻⁸ nothing is drawn. Thin lines are seeds, thick ones medians.",
         [
             Finding(
                 "the probing distance falls in every run, from {probing_start:.3f} to "

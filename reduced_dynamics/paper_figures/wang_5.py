@@ -39,7 +39,7 @@ def draw(request: Request) -> Drawn:
     base = LanguageConfig(text=request.text, seed=request.seed)
     config = request.of(
         base,
-        replace(base, d=32, L=32, learning_rate=1.0, init_scale=0.15, steps=6000),
+        replace(base, d=32, L=32, learning_rate=0.6, init_scale=0.15, steps=7000),
         replace(base, d=8, L=8, batch=4, steps=40),
     )
     steps = {0.0, *np.unique(np.rint(np.geomspace(1, config.steps, 220))).tolist()}
