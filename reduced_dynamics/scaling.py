@@ -18,6 +18,8 @@ class Fit:
     ----------
     slope, intercept : float
         Of y against x, or of log y against log x for a power law (its exponent, log of its factor).
+    standard_error : float
+        Of the slope; nan for two points, which fix the line.
     interval : tuple of float
         Confidence interval of the slope, from Student's t; (-inf, inf) for two points.
     level : float
@@ -31,6 +33,7 @@ class Fit:
 
     slope: float
     intercept: float
+    standard_error: float
     interval: tuple[float, float]
     level: float
     residual: float
@@ -66,16 +69,18 @@ def line(x: Sequence[float], y: Sequence[float], level: float = 0.95) -> Fit:
     intercept = y.mean() - slope * x.mean()
     left = y - (intercept + slope * x)
     freedom = len(x) - 2
-    half = np.inf
+    error, half = np.nan, np.inf
     if freedom > 0:
         from scipy.stats import t
 
-        half = t.ppf(0.5 + level / 2, freedom) * np.sqrt(left @ left / freedom / spread)
+        error = np.sqrt(left @ left / freedom / spread)
+        half = t.ppf(0.5 + level / 2, freedom) * error
     with np.errstate(divide="ignore", invalid="ignore"):
         local = np.diff(y) / np.diff(x)
     return Fit(
         slope=float(slope),
         intercept=float(intercept),
+        standard_error=float(error),
         interval=(float(slope - half), float(slope + half)),
         level=level,
         residual=float(np.sqrt(left @ left / len(x))),

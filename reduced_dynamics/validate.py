@@ -24,6 +24,7 @@ from reduced_dynamics.compiled import compile_system
 from reduced_dynamics.errors import InputError, IntegrationError, unknown
 from reduced_dynamics.expressions import evaluate
 from reduced_dynamics.integration import integrate, report_at
+from reduced_dynamics.scaling import power_law
 from reduced_dynamics.system import ReducedSystem
 from reduced_dynamics.trajectory import Trajectory
 from reduced_dynamics.transformers.disentangled import COORDINATES
@@ -544,14 +545,8 @@ def _shift(found: Comparison, unmoved: Comparison | None) -> float:
 
 def fit(x: np.ndarray, y: np.ndarray) -> Slope:
     """The power law through positive points, shapes (n,)."""
-    u, v = np.log(x), np.log(y)
-    centred = u - u.mean()
-    exponent = float(centred @ v / (centred @ centred))
-    intercept = float(v.mean() - exponent * u.mean())
-    residual = v - intercept - exponent * u
-    free = len(u) - 2
-    error = np.sqrt(residual @ residual / free / (centred @ centred)) if free > 0 else np.nan
-    return Slope(exponent, float(error), float(np.exp(intercept)))
+    found = power_law(x, y)
+    return Slope(found.slope, found.standard_error, float(np.exp(found.intercept)))
 
 
 def stretch(config: TrainingConfig) -> float:

@@ -148,11 +148,8 @@ def train_induction(
     Parameters
     ----------
     config : InductionConfig
-    progress : callable, optional
-        ``progress(step, steps, loss, seconds_left)``.
-    checkpoint : path, optional
-        An ``.npz`` file from which training is resumed if it exists, and which is kept up to
-        date: see `loop.run`.
+    progress, checkpoint
+        Those of `loop.run`.
 
     Returns
     -------
@@ -165,12 +162,8 @@ def train_induction(
 
     Raises
     ------
-    InputError
-        If the checkpoint is of other settings.
-    TrainingInterrupted
-        At a KeyboardInterrupt, once the checkpoint is written; carries the trajectory so far.
-    DivergedError
-        If steps are too long; says when.
+    InputError, TrainingInterrupted, DivergedError
+        As `loop.run` does.
     """
     return run(_Induction(config), progress, checkpoint)[0]
 

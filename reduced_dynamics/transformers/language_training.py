@@ -179,10 +179,8 @@ def train_language(
     Parameters
     ----------
     config : LanguageConfig
-    progress : callable, optional
-        ``progress(step, steps, loss, seconds_left)``.
-    checkpoint : path, optional
-        An ``.npz`` file from which training is resumed if it exists: see `loop.run`.
+    progress, checkpoint
+        Those of `loop.run`.
 
     Returns
     -------
@@ -193,12 +191,8 @@ def train_language(
 
     Raises
     ------
-    InputError
-        If the checkpoint is of other settings.
-    TrainingInterrupted
-        At a KeyboardInterrupt, once the checkpoint is written; carries the trajectory so far.
-    DivergedError
-        If steps are too long; says when.
+    InputError, TrainingInterrupted, DivergedError
+        As `loop.run` does.
     """
     return run(_Language(config), progress, checkpoint)[0]
 

@@ -188,11 +188,8 @@ def train_markov(
     Parameters
     ----------
     config : MarkovConfig
-    progress : callable, optional
-        ``progress(step, steps, loss, seconds_left)``.
-    checkpoint : path, optional
-        An ``.npz`` file from which training is resumed if it exists, and which is kept up to
-        date: see `loop.run`.
+    progress, checkpoint
+        Those of `loop.run`.
 
     Returns
     -------
@@ -205,12 +202,8 @@ def train_markov(
 
     Raises
     ------
-    InputError
-        If the checkpoint is of other settings.
-    TrainingInterrupted
-        At a KeyboardInterrupt, once the checkpoint is written; carries the trajectory so far.
-    DivergedError
-        If steps are too long; says when, and which would do.
+    InputError, TrainingInterrupted, DivergedError
+        As `loop.run` does.
     """
     trajectory, weights = run(_Markov(config), progress, checkpoint)
     return trajectory, Weights(*weights)

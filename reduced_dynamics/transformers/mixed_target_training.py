@@ -190,11 +190,8 @@ def train_mixed_target(
     Parameters
     ----------
     config : MixedTargetConfig
-    progress : callable, optional
-        ``progress(step, steps, loss, seconds_left)``.
-    checkpoint : path, optional
-        An ``.npz`` file from which training is resumed if it exists, and which is kept up to
-        date: see `loop.run`. The flow takes none.
+    progress, checkpoint
+        Those of `loop.run`. The flow takes none.
 
     Returns
     -------
@@ -206,12 +203,8 @@ def train_mixed_target(
 
     Raises
     ------
-    InputError
-        If the settings contradict themselves, or the checkpoint is of others.
-    TrainingInterrupted
-        At a KeyboardInterrupt, once the checkpoint is written; carries the trajectory so far.
-    DivergedError
-        If steps are too long; says when, and which would do.
+    InputError, TrainingInterrupted, DivergedError
+        As `loop.run` does.
     IntegrationError
         If the flow cannot be integrated.
     """

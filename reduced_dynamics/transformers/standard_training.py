@@ -105,11 +105,8 @@ def train_standard(
     Parameters
     ----------
     config : StandardConfig
-    progress : callable, optional
-        ``progress(step, steps, loss, seconds_left)``.
-    checkpoint : path, optional
-        An ``.npz`` file from which training is resumed if it exists, and which is kept up to
-        date: see `loop.run`.
+    progress, checkpoint
+        Those of `loop.run`.
 
     Returns
     -------
@@ -121,12 +118,8 @@ def train_standard(
 
     Raises
     ------
-    InputError
-        If the checkpoint is of other settings.
-    TrainingInterrupted
-        At a KeyboardInterrupt, once the checkpoint is written; carries the trajectory so far.
-    DivergedError
-        If steps are too long; says when, and which would do.
+    InputError, TrainingInterrupted, DivergedError
+        As `loop.run` does.
     """
     return run(_Standard(config), progress, checkpoint)[0]
 

@@ -127,11 +127,8 @@ def train(config: TrainingConfig, progress: Progress | None = None, checkpoint=N
     Parameters
     ----------
     config : TrainingConfig
-    progress : callable, optional
-        ``progress(step, steps, loss, seconds_left)``.
-    checkpoint : path, optional
-        An ``.npz`` file from which training is resumed if it exists, and which is kept up to
-        date: see `loop.run`.
+    progress, checkpoint
+        Those of `loop.run`.
 
     Returns
     -------
@@ -142,12 +139,8 @@ def train(config: TrainingConfig, progress: Progress | None = None, checkpoint=N
 
     Raises
     ------
-    InputError
-        If the settings contradict themselves, or the checkpoint is of others.
-    TrainingInterrupted
-        At a KeyboardInterrupt, once the checkpoint is written; carries the trajectory so far.
-    DivergedError
-        If steps are too long; says when, and which would do.
+    InputError, TrainingInterrupted, DivergedError
+        As `loop.run` does.
     """
     return run(_Disentangled(config), progress, checkpoint)[0]
 
