@@ -33,17 +33,17 @@ MODULE, MANIFEST = "module.py", "manifest.json"
 
 def directory() -> Path:
     """Where generated modules are kept."""
-    chosen = os.environ.get(VARIABLE)
-    if chosen:
-        return _path(os.path.abspath(os.path.expanduser(chosen)))
-    from platformdirs import user_cache_dir
-
-    return Path(user_cache_dir("reduced-dynamics", appauthor=False))
+    return _directory(*map(os.environ.get, (VARIABLE, "XDG_CACHE_HOME", "HOME")), os.getcwd())
 
 
 @cache
-def _path(text: str) -> Path:
-    return Path(text)
+def _directory(chosen: str | None, *_: str | None) -> Path:
+    """The same, worked out once for each state of the environment: every run asks for it."""
+    if chosen:
+        return Path(os.path.expanduser(chosen)).absolute()
+    from platformdirs import user_cache_dir
+
+    return Path(user_cache_dir("reduced-dynamics", appauthor=False))
 
 
 @cache
