@@ -110,7 +110,10 @@ def _law_text(law) -> list[str]:
     last = ", ".join(f"{law.fit.local[k]:.6g} at {law.middle[k]:.4g}" for k in shown)
     lines.append(f"  local k       {last}")
     if law.exponent.known:
-        lines.append(f"  its limit     {law.exponent.value:.6g} ± {law.exponent.error:.1g}")
+        lines.append(
+            f"  its limit     {law.exponent.value:.6g} ± {law.exponent.error:.1g}"
+            f"  (if what is left is one power of {law.over})"
+        )
     else:
         lines.append("  its limit     not to be told: the last local exponents do not settle")
     if law.simple is not None:

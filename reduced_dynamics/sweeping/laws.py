@@ -33,7 +33,9 @@ class Limit:
         From the last three points, for a correction that is a power of the parameter; nan if they
         do not settle.
     error : float
-        What the three points before them say instead: the distance of their limit.
+        How far that is to be trusted: the largest change of the limit when it is taken one and two
+        points earlier, and no less than a tenth of the way that is left. It knows of no correction
+        that has yet to show, nor of logarithms.
     """
 
     value: float
@@ -194,12 +196,14 @@ def extrapolate(x: np.ndarray, values: np.ndarray) -> Limit:
     """The limit of values at growing x, if they approach it as a power of x.
 
     Through the last three points goes exactly one v + b x^−q; q > 0 is a limit. The same through
-    the three points before says how far that is to be trusted.
+    the three points one and two places before says how far that is to be trusted.
     """
-    if len(x) < 4 or not np.isfinite(values).all():
+    if len(x) < 5 or not np.isfinite(values).all():
         return Limit(np.nan, np.nan)
-    last, before = (_through(x[s], values[s]) for s in (slice(-3, None), slice(-4, -1)))
-    return Limit(last, abs(last - before))
+    ends = len(x), len(x) - 1, len(x) - 2
+    last, before, earlier = (_through(x[k - 3 : k], values[k - 3 : k]) for k in ends)
+    changes = abs(last - before), abs(before - earlier), 0.1 * abs(values[-1] - last)
+    return Limit(last, float(np.max(changes)))
 
 
 def _through(x: np.ndarray, v: np.ndarray) -> float:
