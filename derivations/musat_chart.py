@@ -83,6 +83,7 @@ def flow() -> tuple[sp.Expr, sp.Expr, sp.Expr]:
     return pull * beta * w * x, pull * w, _h * f - v * _P - slope * speed
 
 
+@cache
 def checks() -> dict[str, sp.Expr]:
     """Residuals of the chart: its flow less that of the loss, by the chain rule; exactly 0."""
     loss = attention_loss()
