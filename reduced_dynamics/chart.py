@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 
 class Coordinates:
     """The state z itself."""
+
+    #: What a trajectory's `stats` say of it.
+    stats: Mapping[str, int] = {}
 
     def __init__(self, problem):
         self.start = problem.z0.copy()
@@ -19,6 +24,8 @@ class Coordinates:
 
 class Charted(Coordinates):
     """Coordinates y in which the flow does not cancel (`derivations.derivation.Chart`)."""
+
+    stats: Mapping[str, int] = {"chart": 1}
 
     def __init__(self, problem):
         self.compiled, self.par = problem.compiled, problem.par

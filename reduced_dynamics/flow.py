@@ -231,6 +231,7 @@ def run_flow(problem, recorder, progress) -> str:
 def _run(problem, recorder, progress) -> str:
     clock, settled = _Clock(problem), problem.system.precise
     patience = PATIENCE * (PRECISE if problem.system.precise else 1)
+    recorder.stats |= clock.chart.stats
     inside = lobatto(NODES)[1:-1]
     mark = 0.0
     while True:

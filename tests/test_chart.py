@@ -178,6 +178,7 @@ def test_where_the_chart_is_used():
 def test_a_clamped_run_falls_back():
     trajectory = integrate("musat3", {"N": 10**6}, clamp={"alpha3": 0.25}, t_end=1e8)
     assert (trajectory.z[:, 0] == 0.25).all()
+    assert "chart" not in trajectory.stats
 
 
 #: By Radau IIA of order 15 with 45 digits on the equations of spec/musat.md in alpha, beta, gamma;
@@ -208,6 +209,7 @@ def test_large_sizes(n, method):
     # Of β²/2, some hundred at the end.
     assert trajectory.invariants["first_integral"] < 2e-8
     assert trajectory.loss_rise < 1e-14
+    assert trajectory.stats["chart"] == 1
     if method == "Radau":  # without the chart 8544 at N = 10⁶, and 135 811 at 10⁸
         assert trajectory.stats["steps"] < 5000
 
