@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import sympy as sp
 
 from derivations.dense import Dense
-from derivations.staged import Program
+from derivations.staged import Program, Stage
 from derivations.windows import Windows
 
 #: The learning rate in `Derivation.update`.
@@ -18,6 +18,32 @@ step = sp.Symbol("step", positive=True)
 def slope(coordinate: sp.Symbol) -> sp.Symbol:
     """The symbol of ∂loss/∂coordinate in `Derivation.update`."""
     return sp.Symbol(f"d_{coordinate}", real=True)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Coordinates y for a solver, in which the flow does not cancel; see `Derivation`.
+
+    Attributes
+    ----------
+    coordinates : tuple of Symbol
+        y. Those that z has too are the same; everything else is computed from these by `stages`.
+    stages : tuple of stages
+        Without loops over pairs; what the expressions below read.
+    rate : tuple of Expr, length n
+        dy/dt in y.
+    jacobian : tuple of Expr, length n²
+        Its derivatives, row by row.
+    inward, outward : tuple of Expr, length n
+        y in z; z in y.
+    """
+
+    coordinates: tuple[sp.Symbol, ...]
+    stages: tuple[Stage, ...]
+    rate: tuple[sp.Expr, ...]
+    jacobian: tuple[sp.Expr, ...]
+    inward: tuple[sp.Expr, ...]
+    outward: tuple[sp.Expr, ...]
 
 
 @dataclass(frozen=True)
@@ -47,6 +73,9 @@ class Derivation:
         absent.
     average : Symbol or None
         A parameter over whose values 1..N everything is averaged when it is given as 0.
+    chart : Chart or None
+        Further coordinates for solvers, of the same flow where the system says it may be used
+        (`ReducedSystem.chart`).
     summary : str
         One paragraph for the head of the generated module.
     """
@@ -60,4 +89,5 @@ class Derivation:
     mobility: Mapping[sp.Symbol, sp.Expr] = field(default_factory=dict)
     update: Mapping[sp.Symbol, sp.Expr] = field(default_factory=dict)
     average: sp.Symbol | None = None
+    chart: Chart | None = None
     summary: str = ""

@@ -142,6 +142,8 @@ def derive_musat3(self_attention: bool = False, inputs: str = "orthonormal") -> 
     """`musat3`: alpha3, beta2, gamma3, the other 16 coordinates held at 0."""
     if inputs == "gaussian":
         return derive_gaussian("musat3", self_attention)
+    from derivations.musat_chart import chart
+
     first, later = (restrict(p) for p in recall_programs(self_attention))
     last = query_last(self_attention)
     return Derivation(
@@ -152,6 +154,7 @@ def derive_musat3(self_attention: bool = False, inputs: str = "orthonormal") -> 
         observables=("A", "w"),
         invariants={} if self_attention else {"first_integral": first_integral()},
         average=q,
+        chart=None if self_attention else chart(),
         summary="The induction head alone: alpha3, beta2, gamma3 of musat19, the other 16 held at"
         f" 0, query on pair q (0: the mean over q = 1..N), self_attention={self_attention}.",
     )

@@ -552,6 +552,10 @@ def _function(
     return _named(name, _Function(program, outputs), parameters, direction)
 
 
+#: Source of a function of (z, par, out) that computes a program's outputs.
+function_source = _function
+
+
 def _named(
     name: str,
     lowered: _Function,
@@ -909,4 +913,9 @@ def assemble(
         f"INVARIANT_COORDINATES = {involved!r}",
     ]
     head = f"import math\n\nimport numpy as np\nfrom numba import njit\n{imports}"
-    return "\n".join([doc + head, *names, "", "", "\n\n".join([*named, *functions]), wrappers])
+    text = "\n".join([doc + head, *names, "", "", "\n\n".join([*named, *functions]), wrappers])
+    if derivation.chart is None:
+        return text
+    from reduced_dynamics.codegen_chart import chart_source
+
+    return text + chart_source(derivation)

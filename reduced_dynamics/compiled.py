@@ -30,6 +30,10 @@ SIGNATURES = {
     "value_table": (_TABLE, _STATE),
     "invariants": (_TABLE, _STATE),
     "descend": (_STATE, _STATE, "float64", "int64", "boolean[::1]"),
+    "chart_flow": ("float64", _STATE, _STATE),
+    "chart_jacobian": ("float64", _STATE, _STATE),
+    "to_chart": (_TABLE, _STATE),
+    "from_chart": (_TABLE, _STATE),
 }
 
 
@@ -162,6 +166,24 @@ class CompiledSystem(CompiledModule):
     @cached_property
     def descend(self):
         return self._function("descend")
+
+    # The following only of a derivation with a chart.
+
+    @cached_property
+    def chart_flow(self):
+        return self._function("chart_flow")
+
+    @cached_property
+    def chart_jacobian(self):
+        return self._function("chart_jacobian")
+
+    @cached_property
+    def to_chart(self):
+        return self._function("to_chart")
+
+    @cached_property
+    def from_chart(self):
+        return self._function("from_chart")
 
 
 _COMPILED: dict[str, CompiledSystem] = {}

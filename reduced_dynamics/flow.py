@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 
+from reduced_dynamics.chart import chart_of
 from reduced_dynamics.errors import IntegrationError
 from reduced_dynamics.events import may_cross, resolved, search
 from reduced_dynamics.problem import CONVERGENCE, Problem
@@ -23,6 +24,9 @@ LEAST_RTOL = 5e-14
 MAX_STEPS = 200_000
 #: So many steps must advance the time by at least this part of it, or they lead nowhere.
 PATIENCE, ADVANCE = 3_000, 1e-9
+#: A precise system's may lead somewhere: the head of musat3 forms within N of N² units of time,
+#: for which LSODA was measured to take 10 000 steps at N = 10¹². They get so many times as many.
+PRECISE = 6
 #: Of a costly system, a watched value further from its level than so many of its latest changes
 #: does not cross it within a step, not even to turn back.
 CHANGES = 10.0
@@ -39,6 +43,9 @@ class _Clock:
 
     A system with a `tempo` is integrated over s = log(1 + t/tempo): where its state moves as log t,
     steps of one length in s do, and multistep methods need not change theirs all the time.
+
+    Where the problem has a chart, the solver's state is that of the chart; what `step` gives is in
+    the problem's coordinates.
     """
 
     #: Restart when a step is this small a part of the solver's time; at most every so many steps.
@@ -55,7 +62,8 @@ class _Clock:
         self.tempo = problem.system.tempo if self.longest == math.inf else None
         self.method = problem.options.method
         self.relief = 0.0
-        self._start(problem.z0.copy())
+        self.chart = chart_of(problem)
+        self._start(self.chart.start)
 
     def _start(self, z: np.ndarray) -> None:
         import scipy.integrate
@@ -64,21 +72,21 @@ class _Clock:
         local = max(_local(self.problem.system, self.method), self.relief)
         self.steps = 0
         self.solver = getattr(scipy.integrate, self.method)(
-            self.problem.rate if self.tempo is None else self._rate,
+            self.chart.rate if self.tempo is None else self._rate,
             0.0,
             z,
             self._end(),
             rtol=max(options.rtol * local, LEAST_RTOL),
             atol=options.atol * local,
-            jac=self.problem.jacobian if self.tempo is None else self._jacobian,
+            jac=self.chart.jacobian if self.tempo is None else self._jacobian,
             max_step=self.longest,
         )
 
     def _rate(self, s: float, z: np.ndarray) -> np.ndarray:
-        return self.tempo * math.exp(s) * self.problem.rate(s, z)
+        return self.tempo * math.exp(s) * self.chart.rate(s, z)
 
     def _jacobian(self, s: float, z: np.ndarray) -> np.ndarray:
-        return self.tempo * math.exp(s) * self.problem.jacobian(s, z)
+        return self.tempo * math.exp(s) * self.chart.jacobian(s, z)
 
     def _end(self) -> float:
         """Where the solver's own time ends."""
@@ -98,8 +106,8 @@ class _Clock:
         """
         z = self.solver.y
         shift = np.spacing(np.abs(z)) * np.where(np.arange(len(z)) % 2, -4.0, 4.0)
-        change = self.problem.rate(0.0, z + shift) - self.problem.rate(0.0, z)
-        rounding = np.abs(change - self.problem.jacobian(0.0, z) @ shift).max()
+        change = self.chart.rate(0.0, z + shift) - self.chart.rate(0.0, z)
+        rounding = np.abs(change - self.chart.jacobian(0.0, z) @ shift).max()
         moved = rounding * 0.01 * self.time() / np.abs(z).max()
         self.relief = min(moved / self.problem.options.rtol, 1.0)
         self._restart()
@@ -128,7 +136,7 @@ class _Clock:
         explicit = self.solver._lsoda_solver._integrator.iwork[18] == 1
         if not explicit:
             return False
-        jacobian = self.problem.jacobian(0.0, self.solver.y)
+        jacobian = self.chart.jacobian(0.0, self.solver.y)
         rates = np.linalg.eigvals(jacobian) if np.isfinite(jacobian).all() else np.inf
         return length * np.abs(rates).max() > self.STABILITY
 
@@ -170,7 +178,7 @@ class _Clock:
     def _moves(self) -> bool:
         """Whether the rate of change is finite; of a costly system, the next step finds out."""
         costly = self.problem.system.costly
-        return costly or bool(np.isfinite(self.problem.rate(0.0, self.solver.y)).all())
+        return costly or bool(np.isfinite(self.chart.rate(0.0, self.solver.y)).all())
 
     @property
     def stats(self) -> dict[str, int]:
@@ -186,7 +194,7 @@ class _Clock:
         self.steps += 1
         solver, bases = self.solver, tuple(self.bases)
         t_old, length, interpolant = solver.t_old, solver.t - solver.t_old, solver.dense_output()
-        after = solver.y.copy()
+        after = self.chart.states(solver.y.copy())
         began, now = math.fsum([*bases, self._own(t_old)]), self.time()
         if solver.status != "finished" and self.steps >= self.LEAST:
             if self._crawls(now - began):
@@ -198,11 +206,12 @@ class _Clock:
 
     def _dense(self, t_old: float, length: float, interpolant):
         """The state at a part of a step's training time."""
+        states = self.chart.states
         if self.tempo is None:
-            return lambda x: interpolant(t_old + length * np.asarray(x))
+            return lambda x: states(interpolant(t_old + length * np.asarray(x)))
         # log(1 + t/tempo), from its value at the step's start.
         growth = math.expm1(length)
-        return lambda x: interpolant(t_old + np.log1p(growth * np.asarray(x)))
+        return lambda x: states(interpolant(t_old + np.log1p(growth * np.asarray(x))))
 
 
 def _local(system, method: str) -> float:
@@ -221,6 +230,8 @@ def run_flow(problem, recorder, progress) -> str:
 
 def _run(problem, recorder, progress) -> str:
     clock, settled = _Clock(problem), problem.system.precise
+    patience = PATIENCE * (PRECISE if problem.system.precise else 1)
+    recorder.stats |= clock.chart.stats
     inside = lobatto(NODES)[1:-1]
     mark = 0.0
     while True:
@@ -253,7 +264,7 @@ def _run(problem, recorder, progress) -> str:
         message = recorder.done()
         if message is not None:
             return message
-        if recorder.stats["steps"] % PATIENCE == 0:
+        if recorder.stats["steps"] % patience == 0:
             if t - mark <= ADVANCE * t:
                 raise _failure(problem, recorder, "steps no longer advance the time")
             mark = t

@@ -250,6 +250,9 @@ class ReducedSystem:
     tempo : float, optional
         For a state that comes to move as log t: the time from which on it may. scipy's methods are
         then given log(1 + t/tempo) for time.
+    chart : callable, optional
+        From parameter values to whether scipy's methods are given the derivation's chart for a
+        state (`derivations.derivation.Chart`), with no coordinate held.
     key : str
         Identifies the equations where they do not follow from this package's sources.
     """
@@ -281,6 +284,7 @@ class ReducedSystem:
     local: float | None = None
     costly: bool = False
     tempo: float | None = None
+    chart: Callable[[Mapping[str, Any]], bool] | None = None
     key: str = field(default="", repr=False)
 
     @cached_property

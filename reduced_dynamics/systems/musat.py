@@ -195,6 +195,16 @@ def _one_moving_alpha(values: Mapping[str, Any]) -> bool:
     return values["N"] >= 2 and values["query"] in ("last", values["N"])
 
 
+#: From here on the rounding of 1 − γA shortens the steps. Measured, steps without and with chart:
+#: Radau 1587 and 2294 at N = 10³, 4153 and 2839 at 10⁵, 135 811 and 3593 at 10⁸.
+_CHART_FROM = 10**5
+
+
+def _cancels(values: Mapping[str, Any]) -> bool:
+    large = values["N"] >= _CHART_FROM
+    return large and _strictly_causal(values) and _one_moving_alpha(values)
+
+
 def _system(**own) -> ReducedSystem:
     """What both systems share, and what is a system's own."""
     return ReducedSystem(
@@ -240,4 +250,5 @@ MUSAT3 = _system(
     ),
     derive=_derive3,
     precise=True,
+    chart=_cancels,
 )
