@@ -7,7 +7,7 @@ modified χ² mutual information between a subset's states and the next one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,22 +35,32 @@ class Criterion:
         J_s = -∂²loss/∂a∂p_s at a = 0, with the copier's weights and the loss of the run.
     saturated : ndarray
         The modified χ² mutual information: heads that copy one lag each, log loss, eps → 0.
+    growth : ndarray
+        How fast log c² grows but for a common factor: J, with the sign that a starts with; −inf
+        for subsets that are held.
     """
 
     subsets: tuple[str, ...]
     actual: np.ndarray
     saturated: np.ndarray
+    growth: np.ndarray
 
     @property
-    def winner(self) -> str:
-        """The subset that should win."""
-        return self.subsets[int(np.argmax(self.actual))]
+    def winner(self) -> str | None:
+        """The subset that should win; None where no subset is ahead of all others."""
+        first = int(np.argmax(self.growth))
+        others = np.delete(self.growth, first)
+        ahead = np.isfinite(self.growth[first]) and (others < self.growth[first]).all()
+        return self.subsets[first] if ahead else None
 
     @property
     def gap(self) -> float:
-        """By how much the winner's J exceeds the next, as a part of it."""
-        second, first = np.sort(self.actual)[-2:] if len(self.actual) > 1 else (0.0, self.actual[0])
-        return float((first - second) / abs(first)) if first else 0.0
+        """By how much the winner's J exceeds the next, as a part of the larger of the two."""
+        if len(self.growth) < 2:
+            return 1.0
+        second, first = np.sort(self.growth)[-2:]
+        size = max(abs(first), abs(second))
+        return float((first - second) / size) if 0.0 < size < np.inf else 1.0
 
 
 def information(kernels: np.ndarray, subset: tuple[int, ...]) -> float:
@@ -77,8 +87,20 @@ def information(kernels: np.ndarray, subset: tuple[int, ...]) -> float:
     return float(found.mean())
 
 
-def criterion(parameters: Mapping[str, Any] | None = None) -> Criterion:
+def criterion(
+    parameters: Mapping[str, Any] | None = None,
+    start: Mapping[str, float] | None = None,
+    held: Sequence[str] = (),
+) -> Criterion:
     """The information criterion of every subset, at the start of a run with these parameters.
+
+    Parameters
+    ----------
+    parameters : mapping, optional
+    start : mapping of str to float
+        Coordinates that start elsewhere than the system says; the copier's W matter, and a's sign.
+    held : sequence of str
+        Coordinates that do not move: a subset whose c is held cannot win.
 
     Raises
     ------
@@ -91,6 +113,10 @@ def criterion(parameters: Mapping[str, Any] | None = None) -> Criterion:
     compiled, par = compile_system(system, values), np.array(system.pack(values))
     found = subsets(values["H"], values["degree"])
     z = np.array(system.origin(values))
+    for name, value in (start or {}).items():
+        z[system.index(name)] = value
+    # The flow leaves a = 0 upwards.
+    sign = -1.0 if z[-1] < 0.0 else 1.0
     z[-1] = 0.0
     out = np.empty(1 + len(compiled.observables) + len(z))
     actual = []
@@ -100,8 +126,10 @@ def criterion(parameters: Mapping[str, Any] | None = None) -> Criterion:
         actual.append(round(-out[-1], 15))
     kernels = markov_bank.draw(values).kernels
     saturated = [information(kernels, s) for s in found]
+    names = tuple(map(label, found))
     # Rounding leaves the empty subset at ±0.
-    return Criterion(tuple(map(label, found)), np.array(actual) + 0.0, np.maximum(saturated, 0.0))
+    growth = np.where([f"c_{n}" in held for n in names], -np.inf, sign * np.array(actual)) + 0.0
+    return Criterion(names, np.array(actual) + 0.0, np.maximum(saturated, 0.0), growth)
 
 
 def log10_p(logs: np.ndarray) -> np.ndarray:
@@ -120,7 +148,9 @@ def winner(trajectory) -> str | None:
 
 def forecast(trajectory) -> list[str]:
     """Lines that hold the criterion, known before training, against what the run selected."""
-    found, won = criterion(trajectory.parameters), winner(trajectory)
+    start = dict(zip(trajectory.coordinates, trajectory.z[0], strict=True))
+    held = [name.removeprefix("clamp.") for name in trajectory.solver if name.startswith("clamp.")]
+    found, won = criterion(trajectory.parameters, start, held), winner(trajectory)
     lines = ["", "information criterion, before training"]
     lines += [f"  {'subset':10} {'J':>12} {'modified chi2':>14} {'log10 p at the end':>19}"]
     final = log10_p(trajectory.z[-1, : len(found.subsets)])
@@ -134,6 +164,10 @@ def forecast(trajectory) -> list[str]:
     )
     if won is None:
         return [*lines, "  no subset has won yet"]
+    if found.winner is None:
+        return [*lines, f"  selected: {won}; no subset was ahead of all others"]
+    if start["a"] < 0.0:
+        lines.append("  a starts below 0, where the subset with the least J grows")
     verdict = "as predicted" if won == found.winner else f"where {found.winner} was predicted"
     return [*lines, f"  selected: {won}, {verdict} (gap to the second {found.gap:.1%})"]
 

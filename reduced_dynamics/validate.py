@@ -39,6 +39,8 @@ HORIZON = "10*N**2"
 #: Where tables report, in parts of the horizon, and at how many even intervals rows are kept.
 PARTS, INTERVALS = (0.1, 0.25, 0.5, 0.75, 1.0), 200
 
+#: More steps of training than anybody waits for.
+MOST_STEPS = 1e9
 #: Studies: the option that is varied, and its values.
 STUDIES: dict[str, tuple[str, tuple[float, ...]]] = {
     "batch": ("batch", (16, 64, 256, 1024)),
@@ -330,6 +332,20 @@ def plan(
     ]
 
 
+def check_steps(steps: float, learning_rate: float) -> None:
+    """Refuse trainings that nobody lives to see the end of.
+
+    Raises
+    ------
+    InputError
+    """
+    if not steps <= MOST_STEPS:
+        raise InputError(
+            f"learning rate {learning_rate:g} makes {steps:.3g} steps of this horizon; raise the "
+            "learning rate, or shorten the horizon"
+        )
+
+
 def schedule(
     base: Any,
     numbers: Mapping[str, float],
@@ -372,6 +388,7 @@ def schedule(
     horizon = evaluate(t_end, numbers) if isinstance(t_end, str) else float(t_end)
     if not 0 < horizon < np.inf:
         raise InputError(f"the horizon must be a positive time, not {horizon:g}; mend t_end")
+    check_steps(horizon / step, base.learning_rate)
     at = tuple(float(t) for t in at) if at else tuple(part * horizon for part in PARTS)
     if not all(0 <= t <= horizon for t in at):
         raise InputError(f"the times to report must lie between 0 and {horizon:g}, the horizon")

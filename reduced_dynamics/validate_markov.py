@@ -31,6 +31,7 @@ from reduced_dynamics.transformers.markov import LOSSES, Weights
 from reduced_dynamics.transformers.markov_task import Sequences, sample_sequences
 from reduced_dynamics.transformers.markov_training import MarkovConfig, train_markov
 from reduced_dynamics.transformers.markov_windows import compress
+from reduced_dynamics.validate import check_steps
 
 #: The default horizon, and how many seeds: five trainings of a second or two.
 HORIZON, SEEDS = 1000.0, 5
@@ -247,6 +248,8 @@ def plan(
     own = {p.name: p.parse(given.pop(p.name, p.default)) for p in OWN}
     system = get("chen")
     values = system.values(given)
+    if not 0.0 < learning_rate < np.inf:
+        raise InputError(f"the learning rate must be positive, not {learning_rate:g}")
     if steps is None:
         t_end = HORIZON if t_end is None else t_end
         known = numeric(values) | own
@@ -254,8 +257,9 @@ def plan(
         if not 0.5 * learning_rate <= horizon < np.inf:
             raise InputError(
                 f"the horizon must be at least one step, {learning_rate:g}, not {horizon:g}; "
-                "mend t_end"
+                "mend t_end, or the learning rate"
             )
+        check_steps(horizon / learning_rate, learning_rate)
         steps = max(1, round(horizon / learning_rate))
     shared = {f.name for f in fields(MarkovConfig)} & values.keys() - {"seed"}
     base = MarkovConfig(

@@ -12,6 +12,8 @@ from reduced_dynamics.analysis.vector_field import VectorField
 from reduced_dynamics.errors import InputError
 from reduced_dynamics.system import ReducedSystem
 
+#: More starting points than anybody waits for.
+MOST_TRIES = 100_000
 #: What is left of the rate at a fixed point, against (size of the Jacobian) × (size of the state).
 RESIDUAL = 1e-10
 #: Newton's step at a fixed point is shorter than this. In a slow valley that leads to infinity the
@@ -99,8 +101,8 @@ def fixed_points(
     from scipy.optimize import least_squares
     from scipy.stats import qmc
 
-    if tries < 1:
-        raise InputError(f"tries = {tries} must be at least 1")
+    if not 1 <= tries <= MOST_TRIES:
+        raise InputError(f"tries = {tries} must lie in 1 .. {MOST_TRIES}")
     field = VectorField(system, parameters, hold)
     low, high = _box(field, within or {})
     free = field.free

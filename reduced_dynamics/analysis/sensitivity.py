@@ -67,7 +67,8 @@ def sensitivities(
     events : iterable of str, optional
         The events; all that happen, if not said.
     of : iterable of str, optional
-        The parameters; by default all numbers except seeds and sizes of samples.
+        The parameters; by default all numbers except seeds, sizes of samples, and those that
+        change the equations themselves (their derivation would be repeated for every neighbour).
     progress : callable, optional
         Called with the name of each parameter before its runs.
     **options
@@ -93,7 +94,7 @@ def sensitivities(
                 raise unknown("event", name, base.events)
         times = {name: t for name, t in times.items() if name in chosen}
     known = {p.name: p for p in system.parameters}
-    names = list(of) if of is not None else [p.name for p in known.values() if _varies(p, values)]
+    names = list(of) if of is not None else [p.name for p in known.values() if _varies(system, p, values)]
     for name in names:
         if name not in known:
             raise unknown(f"parameter of {system.name}", name, known)
@@ -113,12 +114,17 @@ def sensitivities(
 _SAMPLES = ("seed", "bank", "kernels")
 
 
-def _varies(parameter: Parameter, values: Mapping[str, Any]) -> bool:
+def _varies(system: ReducedSystem, parameter: Parameter, values: Mapping[str, Any]) -> bool:
     value = values[parameter.name]
     number = isinstance(value, int | float) and not isinstance(value, bool)
     # Whole numbers of a few values are choices, such as an order.
     choice = parameter.kind == "int" and parameter.high - parameter.low < 4
-    return number and value != 0 and not choice and parameter.name not in _SAMPLES
+    return (
+        number
+        and value != 0
+        and not choice
+        and parameter.name not in (*_SAMPLES, *system.structure)
+    )
 
 
 def _elasticities(system, values, parameter, times, options) -> dict[str, tuple[float, float]]:
@@ -147,7 +153,7 @@ def _elasticities(system, values, parameter, times, options) -> dict[str, tuple[
 
 def _known(times: Mapping[str, float | None], event: str) -> float:
     time = times.get(event)
-    return np.nan if time is None else time
+    return time if time else np.nan  # also where it is there from the start
 
 
 def _times(system, values, name, value, options) -> Mapping[str, float | None]:

@@ -48,7 +48,11 @@ def add_parser(commands):
     add("--run", action="store_true", help="plane: draw the run too")
     add("--box", action="append", default=[], metavar="NAME=LOW:HIGH", help="fixed-points: where")
     add("--tries", metavar="K", help="fixed-points: starting points of the search (64)")
-    add("--of", metavar="NAME", help="phases: of this observable (the loss)")
+    add(
+        "--of",
+        metavar="NAME",
+        help="phases: of this observable (the loss); sensitivities: to these parameters (A,B,...)",
+    )
     add("--plot", metavar="FILE", help="draw it: .png, .pdf or .svg")
     add("--json", action="store_true", help="print one JSON object, nothing else")
     return command
@@ -221,7 +225,8 @@ def _sensitivities(system: ReducedSystem, parameters, integration, options):
         if sys.stderr.isatty():
             print(f"runs beside {name}", file=sys.stderr)
 
-    found = sensitivities(system, parameters, progress=show, **integration)
+    of = None if options.of is None else [n.strip() for n in options.of.split(",") if n.strip()]
+    found = sensitivities(system, parameters, of=of, progress=show, **integration)
     values = system.values(parameters)
     order = sorted(found.times, key=found.times.get)
     text = [_title(system, values)]
@@ -283,7 +288,7 @@ STUDIES: dict[str, tuple[Callable[..., Any], set[str], bool]] = {
     "fixed-points": (_fixed_points, {"box", "tries"}, False),
     "plane": (_plane, {"x", "y", "run"}, True),
     "spectrum": (_spectrum, set(), True),
-    "sensitivities": (_sensitivities, set(), True),
+    "sensitivities": (_sensitivities, {"of"}, True),
     "phases": (_phases, {"of"}, True),
 }
 

@@ -29,6 +29,8 @@ TRAINING = (
 DEEPEST = -1e12
 #: A subset has won when its p reaches this.
 SELECTED = 0.99
+#: Squares below e^-600 are lifted where they cancel (derivations/markov.py); one must be above.
+LOWEST_START = -550.0
 
 _PARAMETERS = (
     Parameter("S", 3, "number of states of the chain", "int", 2, 100),
@@ -114,10 +116,22 @@ def check_sizes(values: Mapping[str, Any]) -> None:
 
 
 def _check(values: Mapping[str, Any]) -> None:
-    check_sizes(values)
+    # Without an end there is no length.
+    long = {} if values["limit"] == "finite" else {"L": 2 * values["H"]}
+    check_sizes({**values, **long})
     from reduced_dynamics.markov_bank import check_memory
 
     check_memory(values)
+
+
+def _outside(values: Mapping[str, Any], state: Mapping[str, float]) -> str:
+    largest = max(value for name, value in state.items() if name.startswith("c_"))
+    if largest > LOWEST_START:
+        return ""
+    return (
+        f"the largest log c^2 is {largest:g}, and below -600 the squares can no longer be told "
+        f"apart; let at least one of them start above {LOWEST_START:g}"
+    )
 
 
 def _pack(values: Mapping[str, Any]) -> Sequence[float]:
@@ -210,6 +224,7 @@ CHEN = ReducedSystem(
     pack=_pack,
     sampling=_bank_errors,
     check=_check,
+    outside=_outside,
     adapt=_adapt,
     stages=_stages,
     remarks=_remarks,
