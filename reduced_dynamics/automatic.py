@@ -110,6 +110,7 @@ class Horizons:
             fallen = loss[:, 1:-2] - loss[:, 3:]
             known = later[:, 2:] <= reach[:, None]
             flat = known & (fallen < FLAT * np.abs(loss[:, :1]))
+            flat &= not self.system.plateaus
             at = later[np.arange(len(rows)), 2 + flat.argmax(axis=1)]
             settled = np.where(flat.any(axis=1), at, np.nan)
             converged = found[CONVERGENCE.name]

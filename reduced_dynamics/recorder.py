@@ -136,6 +136,8 @@ class Recorder:
             return None
         if CONVERGENCE.name in self.seen:
             return AFTER * max(self.seen[name] for name in (CONVERGENCE.name, *formed))
+        if self.problem.system.plateaus:
+            return None
         at = max([self.seen[name] for name in formed], default=1.0)
         while (at := at * math.sqrt(2.0)) <= self.t[-1]:
             if at > self.looked:
@@ -186,6 +188,8 @@ class Recorder:
             return None
         if not problem.automatic:
             return "the horizon was reached"
+        if problem.system.plateaus:
+            return "the bound of the automatic horizon was reached"
         missing = [name for name in problem.system.formed if name not in self.seen]
         what = f"{', '.join(missing)} did not happen" if missing else "the loss had not settled"
         bound = problem.system.horizon

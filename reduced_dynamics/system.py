@@ -236,6 +236,9 @@ class ReducedSystem:
         Where there is none, the sentence that says why and what to give.
     formed : tuple of str
         Events without which an automatic horizon does not end before its bound.
+    plateaus : bool
+        Whether the loss may rest long before it falls on, so that a run is not over when it has
+        settled: an automatic horizon is then its bound, unless the loss converges.
     time_scale : str
         Parameter by which a full model's training time is divided to give this time; empty if 1.
     precise : bool
@@ -279,6 +282,7 @@ class ReducedSystem:
     horizon: str = ""
     no_horizon: str = ""
     formed: tuple[str, ...] = ()
+    plateaus: bool = False
     time_scale: str = ""
     precise: bool = False
     local: float | None = None

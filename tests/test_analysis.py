@@ -190,3 +190,16 @@ def test_figures_are_made(product):
         assert len(figure.axes) in (1, 2)
         with pytest.raises(rd.InputError):
             save_figure(figure, "x.bmp")
+
+
+def test_sensitivities_of_an_event_at_the_start_are_unknown():
+    """The neighbour degree = 0 has one subset, which is selected from the start."""
+    values = {"S": 2, "n": 2, "H": 1, "degree": 1, "kernels": 8}
+    found = sensitivities("chen", values, of=["a_init"], t_end=50.0, rtol=1e-6)
+    assert np.isfinite(found.parameter["T_selected"]["a_init"])
+    assert "degree" not in sensitivities("musat3", {"N": 8}).parameter["t_icl"]
+
+
+def test_too_many_tries_are_refused():
+    with pytest.raises(rd.InputError, match="tries"):
+        fixed_points("musat3", tries=10**9)

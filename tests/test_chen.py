@@ -345,3 +345,28 @@ def test_studies_print_and_draw(study, options, column, capsys, tmp_path):
     assert main([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["complete"] and column in found["study"]["rows"][0]
+
+
+def test_the_criterion_knows_where_the_run_starts():
+    """With weak first lags of heads 1 and 2 another subset is predicted, and wins."""
+    weak = {"W_1_0": 0.1, "W_2_0": 0.1}
+    found = markov.criterion({"kernels": 64}, weak)
+    run = rd.integrate("chen", {"kernels": 64}, t_end=20, start=weak, rtol=1e-6)
+    assert found.winner == markov.winner(run) == "13"
+    assert any("as predicted" in line for line in markov.forecast(run))
+
+
+def test_below_zero_the_least_informed_subset_grows():
+    found = markov.criterion({"kernels": 64, "a_init": -1.0})
+    run = rd.integrate("chen", {"kernels": 64, "a_init": -1.0}, t_end=20, rtol=1e-6)
+    assert found.winner == markov.winner(run) == "empty"
+
+
+def test_a_held_subset_cannot_win():
+    assert markov.criterion({"kernels": 64}, held=["c_12"]).winner != "12"
+
+
+def test_squares_that_cannot_be_told_apart_are_refused():
+    names = [n for n in get("chen").names if n.startswith("c_")]
+    with pytest.raises(InputError, match="above -550"):
+        rd.integrate("chen", {"kernels": 8}, t_end=1.0, start=dict.fromkeys(names, -650.0))

@@ -68,8 +68,10 @@ def phases(trajectory: Trajectory, of: str = "loss", still: float = STILL) -> li
     drop = values[0] - values.min()
     moving = np.flatnonzero(values < values[0] - 1e-3 * drop)
     if not (drop > 0.0 and len(moving) and np.isfinite(values).all()):
-        raise InputError(f"{of} never falls in this run, so it has no phases; choose what falls, such as the loss, "
-            "or a longer horizon")
+        raise InputError(
+            f"{of} never falls in this run, so it has no phases; choose what falls, the loss say, "
+            "or a longer horizon"
+        )
     # The first phase begins while 99.9 % of the drop is still ahead.
     first = max(t[max(moving[0] - 1, 0)], t[1]) * 1e-1
     regular = np.geomspace(first, t[-1], int(DENSITY * np.log(t[-1] / first)) + 2)

@@ -94,7 +94,11 @@ def sensitivities(
                 raise unknown("event", name, base.events)
         times = {name: t for name, t in times.items() if name in chosen}
     known = {p.name: p for p in system.parameters}
-    names = list(of) if of is not None else [p.name for p in known.values() if _varies(system, p, values)]
+    names = (
+        list(of)
+        if of is not None
+        else [p.name for p in known.values() if _varies(system, p, values)]
+    )
     for name in names:
         if name not in known:
             raise unknown(f"parameter of {system.name}", name, known)

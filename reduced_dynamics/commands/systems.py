@@ -48,7 +48,9 @@ def describe(system: ReducedSystem) -> list[str]:
     if system.invariants:
         lines += ["", "First integrals"]
         lines += _table([(i.name, i.meaning) for i in system.invariants], ("name", "meaning"))
-    if system.horizon:
+    if system.plateaus:
+        lines += ["", f"Automatic horizon: t = {system.horizon}"]
+    elif system.horizon:
         lines += [
             "",
             f"Automatic horizon: until {', '.join(system.formed)} and a settled loss, at most "
