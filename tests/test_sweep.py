@@ -327,6 +327,7 @@ def test_other_sources_are_refused(monkeypatch):
 def test_places_where_no_store_can_be(run, monkeypatch):
     Path("file.zarr").write_text("x")
     Path("folder.zarr").mkdir()
+    Path("folder.zarr/x").write_text("x")
     monkeypatch.setattr(runners, "compute", None)
     for out, message in (
         ("a.nc", "end 'a.nc' in .zarr"),
@@ -353,6 +354,37 @@ def test_one_process_at_a_time(monkeypatch):
         rd.sweep("musat3", **OPTIONS, out="a.zarr", resume=True)
     held.release()
     rd.sweep("musat3", **OPTIONS, out="a.zarr", resume=True)
+
+
+def test_a_store_is_made_by_one_process(monkeypatch):
+    monkeypatch.setattr(runners, "compute", fake)
+    with disk.alone(Path("a.zarr")):
+        for resume in (False, True):
+            with pytest.raises(InputError, match="another process is writing to 'a.zarr'"):
+                rd.sweep("musat3", **OPTIONS, out="a.zarr", resume=resume)
+        rd.sweep("musat3", **OPTIONS, out="b.zarr")
+    Path(".a.zarr.lock").touch()  # left by a process that was killed
+    Path(".a.zarr-01234567.new").mkdir()
+    Path(".a.zarr-of another-01234567.new").mkdir()
+    rd.sweep("musat3", **OPTIONS, out="a.zarr")
+    assert same("a.zarr", "b.zarr")
+    assert sorted(os.listdir()) == [".a.zarr-of another-01234567.new", "a.zarr", "b.zarr"]
+
+
+def test_processes_that_begin_at_once(uninterrupted):
+    command = [*SIMULATE, *LONG, "--out", "a.zarr", "--resume"]
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    ended = [(*process.communicate(timeout=60), process.returncode) for process in running]
+    assert min(code for _, _, code in ended) == 0, ended  # a late one finds the rest, or nothing
+    for _, err, code in ended:
+        if code:
+            assert err.startswith("simulate.py: another process is writing to 'a.zarr'")
+            assert len(err.splitlines()) == 1
+    assert same("a.zarr", uninterrupted)
+    assert os.listdir() == ["a.zarr"]
 
 
 @pytest.mark.parametrize("room", [0, 30, 75])

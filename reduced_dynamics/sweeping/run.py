@@ -6,12 +6,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reduced_dynamics.errors import InputError, check_interrupt, unknown
-from reduced_dynamics.sweeping import reading, store
+from reduced_dynamics.sweeping import disk, reading, store
 from reduced_dynamics.sweeping.plan import Plan
 from reduced_dynamics.sweeping.plan import plan as make_plan
 from reduced_dynamics.sweeping.runners import Runner, chosen
@@ -175,21 +176,23 @@ def perform(
     if sum(x is not None for x in (threads, workers, scheduler)) > 1:
         raise InputError("give one of threads, workers and scheduler")
     wanted = variables(plan)
-    check(plan, out, resume)
-    kept = store.Store(out, plan, wanted) if store.exists(out) else None
-    try:
-        if kept is not None and kept.done().all():
-            if progress is not None:
-                progress(len(plan), len(plan), len(plan))
-            return
-        with chosen(threads, workers, scheduler) as runner:
+    store.check_target(out)
+    with ExitStack() as opened:
+        with disk.alone(out):
+            check(plan, out, resume)
+            kept = store.Store(out, plan, wanted) if store.exists(out) else None
+            if kept is not None:
+                opened.callback(kept.close)
+                if kept.done().all():
+                    if progress is not None:
+                        progress(len(plan), len(plan), len(plan))
+                    return
+            runner = opened.enter_context(chosen(threads, workers, scheduler))
             if kept is None:
                 _undisturbed(store.create, out, plan, wanted)
                 kept = store.Store(out, plan, wanted)
-            _complete(plan, wanted, kept, runner, progress)
-    finally:
-        if kept is not None:
-            kept.close()
+                opened.callback(kept.close)
+        _complete(plan, wanted, kept, runner, progress)
 
 
 def check(plan: Plan, out: Path, resume: bool) -> None:
@@ -199,7 +202,6 @@ def check(plan: Plan, out: Path, resume: bool) -> None:
     ------
     InputError
     """
-    store.check_target(out)
     if not store.exists(out):
         return
     if reason := store.difference(out, plan):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -117,6 +118,8 @@ def exists(path: Path) -> bool:
     """
     if not path.exists() and not path.is_symlink():
         return False
+    if path.is_dir() and not _names(path):
+        return False  # an empty directory may become one
     attributes(path)
     return True
 
@@ -203,7 +206,7 @@ def create(path: Path, plan: Plan, variables: tuple[Variable, ...]) -> None:
     _clear_away(path)
     made = lock = None
     try:
-        made = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}-", suffix=".new", dir=path.parent))
+        made = Path(tempfile.mkdtemp(prefix=_beginning(path), suffix=_NEW, dir=path.parent))
         lock = disk.Lock(made)
         os.chmod(made, 0o777 & ~_umask())
         group = zarr.open_group(
@@ -234,7 +237,7 @@ def create(path: Path, plan: Plan, variables: tuple[Variable, ...]) -> None:
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
             raise InputError(
-                f"another process has just made '{path}'; choose another --out"
+                f"another process has just written to '{path}'; choose another --out"
             ) from None
         raise _refused(path, error) from None
     finally:
@@ -246,10 +249,22 @@ def create(path: Path, plan: Plan, variables: tuple[Variable, ...]) -> None:
 
 def _clear_away(path: Path) -> None:
     """Remove the beginnings of this store that killed processes have left."""
-    for left in path.parent.glob(f".{path.name[:100]}-*.new"):
-        with suppress(InputError, OSError):
-            disk.Lock(left).release()  # nobody is at work there
-            shutil.rmtree(left, ignore_errors=True)
+    name = re.compile(re.escape(_beginning(path)) + r"\w{8}" + re.escape(_NEW))
+    for left in _names(path.parent):
+        if name.fullmatch(left):
+            with suppress(InputError, OSError):
+                lock = disk.Lock(path.parent / left)
+                if lock.held:  # nobody is at work there
+                    shutil.rmtree(path.parent / left, ignore_errors=True)
+                lock.release()
+
+
+#: What the directory ends in that becomes a store.
+_NEW = ".new"
+
+
+def _beginning(path: Path) -> str:
+    return f".{path.name[:100]}-"
 
 
 def _umask() -> int:
