@@ -67,7 +67,8 @@ def write_trajectories(
         array = group.create_array(
             name, shape=values.shape, chunks=tuple(max(1, n) for n in values.shape), dtype=dtype,
             fill_value="" if dtype is str else 0, dimension_names=dims,
-            config={"write_empty_chunks": True}, compressors=damage.codecs(), attributes={"long_name": text, **more},
+            config={"write_empty_chunks": True}, compressors=damage.codecs(),
+            attributes={"long_name": text, **more},
         )  # fmt: skip
         array[...] = values
 

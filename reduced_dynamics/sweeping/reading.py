@@ -59,7 +59,7 @@ def open_sweep(path) -> xarray.Dataset:
     """
     import xarray
 
-    path = _path(path)
+    path = path_of(path)
     about = store.attributes(path)
     names = json.loads(about["variables"])
     if about["format_version"] > 1:
@@ -97,7 +97,7 @@ def _coordinates(about) -> dict[str, int]:
     return found | ({"at": 1} if json.loads(about["plan"])["at"] else {})
 
 
-def _path(path) -> Path:
+def path_of(path) -> Path:
     """A path, of whatever kind paths are."""
     try:
         return Path(path)
@@ -158,7 +158,8 @@ class Summary:
     ----------
     points, complete, failed, refused, missing : int
     reasons : Counter
-        How many points are incomplete for which reason; numbers in reasons are left out.
+        How many points are incomplete for which reason. Reasons that differ in numbers only are
+        one, and the first of them stands for all.
     events : dict of str to dict
         For every event (or other number of kind "events"): how many points reached it, and its
         least and largest time.
@@ -186,7 +187,7 @@ def summary(path) -> Summary:
     """
     import zarr
 
-    path = _path(path)
+    path = path_of(path)
     about = store.attributes(path)
     names = json.loads(about["variables"])
     with damage.reading(path, damage.ROOT):
@@ -196,6 +197,7 @@ def summary(path) -> Summary:
     if about["format_version"] > 1:
         damage.check(path, [*events, REASON], {}, contents=False)
     found = Summary(points=status.shape[0])
+    first_of: dict[str, str] = {}
     lows, highs = dict.fromkeys(events, np.inf), dict.fromkeys(events, -np.inf)
     reached = dict.fromkeys(events, 0)
     size = max(status.chunks[0], 1 << 16) // status.chunks[0] * status.chunks[0]
@@ -211,7 +213,8 @@ def summary(path) -> Summary:
             bad = (states == FAILED) | (states == REFUSED)
             with damage.reading(path, REASON):
                 texts = np.asarray(group[REASON][part], dtype=object)[bad]
-            found.reasons.update(_NUMBER.sub("…", str(text)) for text in texts)
+            for text in map(str, texts):
+                found.reasons[first_of.setdefault(_NUMBER.sub("…", text), text)] += 1
         for name in events:
             with damage.reading(path, name):
                 times = group[name][part]

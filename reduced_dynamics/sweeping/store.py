@@ -207,9 +207,19 @@ def check_target(path: Path) -> None:
     ------
     InputError
     """
+    if re.match(r"[A-Za-z][\w+.-]+:/", str(path)) and not path.parent.exists():
+        raise InputError(
+            f"a sweep is kept on a disk of this machine; '{path}' is none: name a path"
+        )
     if path.suffix != ".zarr":
         raise InputError(f"a sweep is kept in a Zarr directory: end '{path}' in .zarr")
     parent = path.absolute().parent
+    for above in (parent, *parent.parents):
+        if above.exists() and not above.is_dir():
+            raise InputError(
+                f"cannot write '{path}' because '{above.name}' is a file, not a directory; choose "
+                "another place"
+            )
     if not parent.is_dir():
         raise InputError(
             f"cannot write '{path}' because its directory does not exist; create it with: "
