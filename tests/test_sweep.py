@@ -5,6 +5,7 @@ import filecmp
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -206,7 +207,7 @@ def fake(task, threads=1, stopped=None):
     found = work._Table(task).arrays
     n = task.columns["start.alpha3"]
     for name, values in found.items():
-        values[:] = "x" if name == "reason" else 1 if name == "status" else n
+        values.T[:] = "x" if name == "reason" else 1 if name == "status" else n
     return found
 
 
@@ -292,6 +293,80 @@ def test_a_damaged_or_unfinished_block_is_computed_again(monkeypatch):
     assert same("a.zarr", "b.zarr")
 
 
+def garbled(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "missing": Path.unlink,
+    "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-3]),
+    "garbage": lambda path: path.write_bytes(b"no chunk"),
+    "one bit": garbled,
+}
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_damage_is_seen_and_mended(monkeypatch, run, how):
+    monkeypatch.setattr(runners, "compute", fake)
+    plan = planned("musat3", **OPTIONS, at=[0.5, 1.0])
+    perform(plan, Path("a.zarr"))
+    shutil.copytree("a.zarr", "b.zarr")
+    for name, blocks in (
+        ("t_icl/c/1", 1), ("reason/c/1", 1), ("at_loss/c/2/0", 1), ("start.alpha3/c/0", 0),
+        ("at/c/0", 0), ("n_rhs/c/5", 1), ("status/c/2", 1),
+    ):  # fmt: skip
+        DAMAGES[how](Path("b.zarr") / name)
+        if not (name.startswith("status") and how == "missing"):
+            with pytest.raises(InputError, match=f"'{name.split('/')[0]}' is damaged in 'b.zarr'"):
+                rd.open_sweep("b.zarr")
+        seen = []
+        perform(plan, Path("b.zarr"), resume=True, progress=lambda *told, to=seen: to.append(told))
+        assert len(seen) == 1 + blocks, name
+        assert same("a.zarr", "b.zarr")
+        rd.open_sweep("b.zarr")
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_damaged_metadata_is_written_again(monkeypatch, how):
+    monkeypatch.setattr(runners, "compute", fake)
+    plan = planned("musat3", **OPTIONS)
+    perform(plan, Path("a.zarr"))
+    shutil.copytree("a.zarr", "b.zarr")
+    for name in ("status", "t_icl", "start.alpha3"):
+        DAMAGES[how](Path("b.zarr") / name / "zarr.json")
+    rd.open_sweep("b.zarr")  # whose metadata are in one file
+    assert summary("b.zarr").complete == 23
+    perform(plan, Path("b.zarr"), resume=True)
+    assert same("a.zarr", "b.zarr")
+    about = json.loads(Path("b.zarr/zarr.json").read_bytes())
+    about["consolidated_metadata"]["metadata"]["t_icl"]["shape"] = [3]
+    Path("b.zarr/zarr.json").write_text(json.dumps(about))
+    perform(plan, Path("b.zarr"), resume=True)
+    assert same("a.zarr", "b.zarr")
+    DAMAGES["cut"](Path("b.zarr/zarr.json"))
+    for call in (rd.open_sweep, summary, lambda path: perform(plan, Path(path), resume=True)):
+        with pytest.raises(InputError, match=r"'b\.zarr/zarr\.json' is damaged or missing"):
+            call("b.zarr")
+
+
+def test_damaged_trajectories_are_computed_again():
+    plan = planned("musat3", grid={"N": [4, 5, 6]}, t_end=40.0, keep=["trajectory"], block=1)
+    perform(plan, Path("a.zarr"))
+    perform(plan, Path("b.zarr"), threads=1)
+    assert same("a.zarr", "b.zarr")  # counters too
+    folder = Path("b.zarr/trajectories/1")
+    for name in ("z/c/0/0", "header/c/0", "nodes/zarr.json"):
+        (folder / name).unlink()
+        with pytest.raises(InputError, match="'trajectories/1' is damaged"):
+            rd.sweep_trajectory("b.zarr", 1)
+        assert rd.sweep_trajectory("b.zarr", 0).t_end == 40.0
+        perform(plan, Path("b.zarr"), resume=True)
+        assert same("a.zarr", "b.zarr")
+
+
 def test_another_sweep_is_refused_and_named(run):
     base = ["sweep", "musat3", "--grid", "N=8:16:lin:3", "--t-end", "10", "--out", "a.zarr"]
     assert run(*base)[0] == 0
@@ -327,6 +402,7 @@ def test_other_sources_are_refused(monkeypatch):
 def test_places_where_no_store_can_be(run, monkeypatch):
     Path("file.zarr").write_text("x")
     Path("folder.zarr").mkdir()
+    Path("folder.zarr/x").write_text("x")
     monkeypatch.setattr(runners, "compute", None)
     for out, message in (
         ("a.nc", "end 'a.nc' in .zarr"),
@@ -353,6 +429,37 @@ def test_one_process_at_a_time(monkeypatch):
         rd.sweep("musat3", **OPTIONS, out="a.zarr", resume=True)
     held.release()
     rd.sweep("musat3", **OPTIONS, out="a.zarr", resume=True)
+
+
+def test_a_store_is_made_by_one_process(monkeypatch):
+    monkeypatch.setattr(runners, "compute", fake)
+    with disk.alone(Path("a.zarr")):
+        for resume in (False, True):
+            with pytest.raises(InputError, match=r"another process is writing to 'a\.zarr'"):
+                rd.sweep("musat3", **OPTIONS, out="a.zarr", resume=resume)
+        rd.sweep("musat3", **OPTIONS, out="b.zarr")
+    Path(".a.zarr.lock").touch()  # left by a process that was killed
+    Path(".a.zarr-01234567.new").mkdir()
+    Path(".a.zarr-of another-01234567.new").mkdir()
+    rd.sweep("musat3", **OPTIONS, out="a.zarr")
+    assert same("a.zarr", "b.zarr")
+    assert sorted(os.listdir()) == [".a.zarr-of another-01234567.new", "a.zarr", "b.zarr"]
+
+
+def test_processes_that_begin_at_once(uninterrupted):
+    command = [*SIMULATE, *LONG, "--out", "a.zarr", "--resume"]
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    ended = [(*process.communicate(timeout=60), process.returncode) for process in running]
+    assert min(code for _, _, code in ended) == 0, ended  # a late one finds the rest, or nothing
+    for _, err, code in ended:
+        if code:
+            assert err.startswith("simulate.py: another process is writing to 'a.zarr'")
+            assert len(err.splitlines()) == 1
+    assert same("a.zarr", uninterrupted)
+    assert os.listdir() == ["a.zarr"]
 
 
 @pytest.mark.parametrize("room", [0, 30, 75])

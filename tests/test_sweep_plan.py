@@ -79,7 +79,7 @@ def test_words():
     ("quantity", "spec", "message"),
     [
         (N, "", "is empty"),
-        (N, "8,,9", "is empty"),
+        (N, "8,,9", "has an empty value"),
         (N, [], "is empty"),
         (N, "8:64:log", "a range is N=LOW:HIGH"),
         (N, "64:8:log:9", "must be the smaller one"),
@@ -185,6 +185,14 @@ def test_samples(sampling):
         ({"grid": {"N": "8"}, "method": "LSODE"}, "did you mean 'LSODA'"),
         ({"grid": {"N": "8"}, "rtol": 1.0}, "rtol"),
         ({"grid": {"N": "8"}, "dynamics": "gd"}, "step"),
+        ({"grid": {"N": "8"}, "dynamics": "gd", "step": 1, "method": "Radau"}, "drop --method"),
+        ({"grid": {"N": "8"}, "dynamics": "gd", "step": 1, "max_step": 2}, "drop --max-step"),
+        ({"grid": {"N": "8"}, "t_end": math.nan}, "positive finite number, not nan"),
+        ({"grid": {"N": "8"}, "t_end": -5.0}, "positive finite number"),
+        ({"grid": 3}, "grid takes a mapping"),
+        ({"random": 3, "points": 3}, "random takes a mapping"),
+        ({"grid": {"N": "8"}, "keep": "events"}, "keep takes a list"),
+        ({"grid": {"N": "8"}, "parameters": 3}, "parameters takes a mapping"),
         ({"grid": {"N": "8"}, "clamp": {"alpa3": 1}}, "did you mean 'alpha3'"),
         ({"grid": {"N": "-1,0"}}, "no point of this sweep is possible"),
         ({"grid": {"N": "8"}, "block": 0}, "at least one point"),
@@ -242,6 +250,11 @@ def test_a_plan_says_what_it_is_in_one_form():
     assert plan(grid={"N": "8,8,9"}).remarks == [
         "N: 2 different values, 1 fewer than asked for (given twice)"
     ]
+
+
+def test_a_block_is_no_larger_than_the_sweep():
+    assert plan(grid={"N": "8,9"}, block=10**12).block == 2
+    assert plan(grid={"N": "8,9"}, block=10**12).identity == plan(grid={"N": "8,9"}).identity
 
 
 def test_settings_keep_times():

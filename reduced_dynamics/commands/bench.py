@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import platform
 
 import numpy as np
 
 from reduced_dynamics.commands.arguments import number
 from reduced_dynamics.errors import InputError, unknown
-from reduced_dynamics.files import write
+from reduced_dynamics.files import check_target, write
 
 DESCRIPTION = """\
 Integrate the same trajectories with this package's integrator and with others, each at the
@@ -76,6 +77,9 @@ def execute(options) -> int:
     chosen = [options.system] if options.system else list(CASES)
     counts = [_whole("points", options.points, CASES[name][2]) for name in chosen]
     quiet = options.json == "-"
+    if options.json and not quiet:
+        _, ending = os.path.splitext(options.json)
+        check_target(options.json, [ending.lower() or ".json"])
     told = {"accuracy": accuracy, "machine": platform.machine(), "versions": versions()}
     told["cases"] = [
         _measured(name, count, accuracy, repeat, quiet)

@@ -16,7 +16,7 @@ from typing import Any
 
 from reduced_dynamics.commands import progress, sweep_results
 from reduced_dynamics.commands.arguments import number, pairs, read_config
-from reduced_dynamics.errors import InputError
+from reduced_dynamics.errors import InputError, IntegrationError
 from reduced_dynamics.problem import ATOL, DYNAMICS, METHODS, RTOL, THRESHOLD
 
 DESCRIPTION = """\
@@ -117,10 +117,13 @@ def execute(options) -> int:
         raise InputError("name the system to sweep, e.g. simulate.py sweep musat3 --grid N=8,16")
     sweep_results.check(options)
     from reduced_dynamics.sweeping.reading import summary
-    from reduced_dynamics.sweeping.run import SweepInterrupted, perform, planned
+    from reduced_dynamics.sweeping.run import NOTHING_TO_RESUME, SweepInterrupted, perform, planned
 
     where = {name: given.pop(name) for name in ("threads", "workers", "scheduler")}
+    if options.resume and options.out is None:
+        raise InputError(NOTHING_TO_RESUME)
     plan = planned(options.system, **given)
+    sweep_results.check_names(options, plan)
     for remark in plan.remarks:
         print(remark, file=sys.stderr)
     reporter, began = Reporter(), time.monotonic()
@@ -138,13 +141,30 @@ def execute(options) -> int:
         computed = reporter.done - reporter.before
         if not options.json:
             print("\n".join(as_text(plan, found, options.out, computed, seconds)))
-        lines, results = sweep_results.report(out, options)
+        useless = _useless(found)
+        lines, results = ([], {}) if useless else sweep_results.report(out, options)
     if options.json:
         described = as_json(plan, found, options.out, computed, seconds)
         print(json.dumps(described | results, indent=1))
     elif lines:
         print("\n".join(lines))
+    if useless:
+        print(f"simulate.py: {useless[1]}", file=sys.stderr)
+        return useless[0]
     return 0
+
+
+def _useless(found) -> tuple[int, str] | None:
+    """The exit code and the sentence for a sweep that came to nothing."""
+    for count, what, code in (
+        (found.refused, "was refused", InputError.exit_code),
+        (found.failed, "failed", IntegrationError.exit_code),
+    ):
+        if count == found.points:
+            (reason, _), *others = found.reasons.most_common()
+            example = f" (for {len(others) + 1} reasons, such as this)" if others else ""
+            return code, f"every point {what}{example}: {reason}"
+    return None
 
 
 def arguments(options) -> dict[str, Any]:
@@ -327,7 +347,8 @@ def as_text(plan, found, out, computed: int, seconds: float) -> list[str]:
     shape = " x ".join(f"{name} {size}" for name, size in zip(plan.dims, plan.shape, strict=True))
     fixed = ", ".join(f"{k}={v}" for k, v in settings.parameters.items())
     lines = [
-        f"{settings.resolved.name}: {found.points} points ({shape}){', ' if fixed else ''}{fixed}"
+        f"{settings.resolved.name}: {found.points} point{'s' * (found.points != 1)} ({shape})"
+        f"{', ' if fixed else ''}{fixed}"
     ]
     before = found.points - computed
     said = f"; {before} were stored before" if before else ""
@@ -339,7 +360,7 @@ def as_text(plan, found, out, computed: int, seconds: float) -> list[str]:
         "(outside a parameter's range, or impossible)"
     )
     for reason, count in found.reasons.most_common(MOST_REASONS):
-        lines.append(f"    {count} x {reason}")
+        lines.append(f"    {count} x {'such as: ' if count > 1 else ''}{reason}")
     if len(found.reasons) > MOST_REASONS:
         lines.append(f"    and {len(found.reasons) - MOST_REASONS} further reasons")
     if found.events:

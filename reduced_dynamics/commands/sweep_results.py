@@ -47,6 +47,20 @@ def check(options) -> None:
         check_target(options.plot)
 
 
+def check_names(options, plan) -> None:
+    """Refuse results and dimensions that the sweep will not have."""
+    if not options.fit and options.map is None:
+        return
+    from reduced_dynamics.sweeping import laws, regimes
+    from reduced_dynamics.sweeping.variables import variables
+
+    kept = variables(plan)
+    for spec in options.fit:
+        laws.check(plan, kept, spec)
+    if options.map is not None:
+        regimes.check(plan, kept, options.map)
+
+
 def report(path: Path, options) -> tuple[list[str], dict[str, Any]]:
     """The lines and the JSON of the laws and the map that were asked for; draws the figure.
 
@@ -78,8 +92,7 @@ def report(path: Path, options) -> tuple[list[str], dict[str, Any]]:
     if options.map:
         from reduced_dynamics.sweeping.regimes import regimes
 
-        of, _, events = options.map.partition(":")
-        mapped = regimes(dataset, of, events=[e for e in events.split(",") if e] or None)
+        mapped = regimes(dataset, options.map)
         lines += ["", *_map_text(mapped)]
         found["map"] = _map_json(mapped)
 
@@ -96,13 +109,20 @@ def report(path: Path, options) -> tuple[list[str], dict[str, Any]]:
     return lines, found
 
 
+def _points(count: int) -> str:
+    return f"{count} point{'s' * (count != 1)}"
+
+
 def _law_text(law) -> list[str]:
     at = ", ".join(f"{k}={v}" for k, v in law.at.items())
     low, high = law.fit.interval
+    interval = "two points have no interval"
+    if np.isfinite([low, high]).all():
+        interval = f"{law.fit.level:.0%}: {low:.6g} .. {high:.6g}"
     lines = [
-        f"{law.of} ~ {law.over}^k{' at ' if at else ''}{at}: {len(law.x)} points"
+        f"{law.of} ~ {law.over}^k{' at ' if at else ''}{at}: {_points(len(law.x))}"
         + (f", {law.left_out} without it left out" if law.left_out else ""),
-        f"  fit           k = {law.fit.slope:.6g}  ({law.fit.level:.0%}: {low:.6g} .. {high:.6g}),"
+        f"  fit           k = {law.fit.slope:.6g}  ({interval}),"
         f" factor {np.exp(law.fit.intercept):.6g}",
         f"  residuals     up to {np.abs(law.residual).max():.2g} in the logarithm",
     ]
@@ -167,7 +187,7 @@ def _map_text(mapped) -> list[str]:
         return [f"{mapped.of} over {names}: nowhere reached"]
     return [
         f"{mapped.of} over {names}: from {known.min():.6g} to {known.max():.6g}, reached at "
-        f"{len(known)} of {mapped.values.size} points"
+        f"{len(known)} of {_points(mapped.values.size)}"
     ]
 
 

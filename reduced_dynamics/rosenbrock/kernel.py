@@ -334,7 +334,7 @@ def march(
     rejected = 0
 
     rate_into(z, par, out, rate)
-    counts[RHS] += 1
+    counts[RHS] += counts[STEPS] == 0  # later it is that after the last step, counted there
     for k in range(SIZE):
         if held[k]:
             rate[k] = 0.0

@@ -122,7 +122,9 @@ def axis(quantity: Quantity, spec: Any) -> Axis:
     if isinstance(spec, str) and ":" in spec:
         return _range_axis(quantity, spec)
     parts = [p.strip() for p in spec.split(",")] if isinstance(spec, str) else _listed(name, spec)
-    if not parts or any(part == "" for part in parts):
+    if len(parts) > 1 and any(part == "" for part in parts):
+        raise InputError(f"the grid of {name} has an empty value: '{name}={spec}'; drop a comma")
+    if not parts or parts == [""]:
         raise InputError(
             f"the grid of {name} is empty; give values as in {name}=8,16,32 or {name}=1:9:lin:5"
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,6 +27,12 @@ IN_HAND = 2
 DEATHS = 5
 
 
+#: PROTOCOL://HOST:PORT, as dask writes it; the protocol may be missing.
+_ADDRESS = re.compile(
+    r"((tcp|tls|ws|wss|ucx|ucxx)://)?(\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+):\d{1,5}(/\S*)?"
+)
+
+
 class WorkersLost(ReducedDynamicsError):
     """Workers die of a block, or the scheduler is gone (exit 3); what is stored can be resumed."""
 
@@ -36,6 +43,11 @@ class Cluster:
     """Workers of a running scheduler, or `workers` processes of this machine."""
 
     def __init__(self, workers: int | None, address: str | None):
+        if address is not None and not _ADDRESS.fullmatch(str(address)):
+            raise InputError(
+                f"'{address}' is no address of a dask scheduler, such as tcp://localhost:8786; "
+                "`dask scheduler` prints its own"
+            )
         self.workers, self.address = workers, address
 
     def __enter__(self) -> Cluster:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -79,8 +80,73 @@ def durable_store() -> type:
     return DurableStore
 
 
+def _busy(path: Path) -> InputError:
+    return InputError(
+        f"another process is writing to '{path}'; wait for its end, or choose another --out"
+    )
+
+
+def _locked(descriptor: int) -> bool:
+    """Lock an open file or directory for this process alone; False where there are no locks.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process holds the lock.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # a file system without locks
+        return False
+    return True
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """While one process looks for `path`, makes it and locks it, no other does any of these.
+
+    A file beside it is locked, which is there only meanwhile; that a process was killed and left
+    it does not matter.
+
+    Raises
+    ------
+    InputError
+        If another process is about it.
+    """
+    beside = path.absolute().with_name(f".{path.name}.lock")
+    while True:
+        descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _locked(descriptor)
+            # The process before us may have removed the file that we opened.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(beside)):
+                    break
+        except BlockingIOError:
+            os.close(descriptor)
+            raise _busy(path) from None
+        os.close(descriptor)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.unlink(beside)  # before the lock ends: nobody else's file goes
+        os.close(descriptor)
+
+
 class Lock:
     """One process at a time; the lock ends with the process, however that ends.
+
+    Attributes
+    ----------
+    held : bool
+        False on systems and disks that have no locks.
 
     Raises
     ------
@@ -89,23 +155,19 @@ class Lock:
     """
 
     def __init__(self, path: Path):
-        self._descriptor = None
-        try:
-            import fcntl
-        except ImportError:  # no such locks on this system
+        self._descriptor, self.held = None, False
+        if os.name != "posix":  # a directory cannot be opened there
             return
         self._descriptor = os.open(path, os.O_RDONLY)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.held = _locked(self._descriptor)
         except BlockingIOError:
             self.release()
-            raise InputError(
-                f"another process is writing to '{path}'; wait for its end, or choose another --out"
-            ) from None
-        except OSError:  # a file system without locks
+            raise _busy(path) from None
+        if not self.held:
             self.release()
 
     def release(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
-            self._descriptor = None
+        self._descriptor, self.held = None, False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,9 @@ from reduced_dynamics.scaling import Fit, power_law
 
 if TYPE_CHECKING:
     import xarray
+
+    from reduced_dynamics.sweeping.plan import Plan
+    from reduced_dynamics.sweeping.variables import Variable
 
 #: An extrapolated exponent this near to a multiple of ½ is taken to be it.
 SIMPLE = 0.02
@@ -110,13 +113,8 @@ def laws(dataset: xarray.Dataset, spec: str, level: float = 0.95) -> list[Law]:
         If the text is malformed, a name is unknown, or fewer than two points were reached.
     """
     of, over, exponent = parse(spec)
-    known = [n for n, v in dataset.data_vars.items() if v.dtype.kind in "fi" and n != "status"]
-    if of not in known:
-        raise unknown("result of this sweep", of, known)
-    if over not in dataset.coords:
-        raise unknown("dimension of this sweep", over, [str(c) for c in dataset.coords])
-    if dataset[over].dtype.kind not in "fi":
-        raise InputError(f"{over} is not a number, so nothing scales with it")
+    known = {str(n): "at" in v.dims for n, v in dataset.data_vars.items() if v.dtype.kind in "fi"}
+    _check(of, over, known, {str(n): v.dtype.kind in "fi" for n, v in dataset.coords.items()})
     found = [law for law in _each(dataset, of, over, exponent, level) if law is not None]
     if not found:
         raise InputError(
@@ -124,6 +122,37 @@ def laws(dataset: xarray.Dataset, spec: str, level: float = 0.95) -> list[Law]:
             "longer horizon"
         )
     return found
+
+
+def check(plan: Plan, variables: Sequence[Variable], spec: str) -> None:
+    """Refuse what `laws` will refuse of the results of a plan, before they are computed.
+
+    Raises
+    ------
+    InputError
+    """
+    of, over, _ = parse(spec)
+    dimensions = {s.name: s.quantity.kind != "text" for s in (*plan.axes, *plan.ranges)}
+    if plan.settings.at:
+        dimensions["at"] = not any(isinstance(t, str) for t in plan.settings.at)
+    _check(of, over, {v.name: v.timed for v in variables if v.dtype != "str"}, dimensions)
+    if over != "at":
+        values = next((a.values for a in plan.axes if a.name == over), plan.sampled.get(over))
+        if len(np.unique(values)) < 2:
+            raise InputError(f"a law in {over} needs at least two values of it; sweep more of them")
+
+
+def _check(of: str, over: str, results: dict[str, bool], dimensions: dict[str, bool]) -> None:
+    """`results` says what is kept at times, `dimensions` what is a number."""
+    known = [name for name in results if name != "status"]
+    if of not in known:
+        raise unknown("result of this sweep", of, known)
+    if over not in dimensions:
+        raise unknown("dimension of this sweep", over, dimensions)
+    if not dimensions[over]:
+        raise InputError(f"{over} is not a number, so nothing scales with it")
+    if over == "at" and not results[of]:
+        raise InputError(f"{of} is not kept at times; ask for at_{of} or another that is")
 
 
 def parse(spec: str) -> tuple[str, str, float | None]:

@@ -179,7 +179,8 @@ def plan(
         block = _block(found, known)
     elif not isinstance(block, int | np.integer) or block < 1:
         raise InputError(f"a block has at least one point, not {block}")
-    return Plan(settings, axes, ranges, points, seed, sampling, int(block), forms)
+    block = min(int(block), len(found))
+    return Plan(settings, axes, ranges, points, seed, sampling, block, forms)
 
 
 def _trainings(settings: Settings):

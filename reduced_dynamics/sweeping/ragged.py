@@ -17,7 +17,7 @@ import numpy as np
 
 from reduced_dynamics import storage
 from reduced_dynamics.errors import InputError
-from reduced_dynamics.sweeping import disk
+from reduced_dynamics.sweeping import damage, disk
 from reduced_dynamics.trajectory import Trajectory
 
 FOLDER = "trajectories"
@@ -67,6 +67,7 @@ def write_trajectories(
         array = group.create_array(
             name, shape=values.shape, chunks=tuple(max(1, n) for n in values.shape), dtype=dtype,
             fill_value="" if dtype is str else 0, dimension_names=dims,
+            config={"write_empty_chunks": True}, compressors=damage.codecs(),
             attributes={"long_name": text, **more},
         )  # fmt: skip
         array[...] = values
@@ -93,6 +94,32 @@ def write_trajectories(
         put(name, values, (rows, *dims), _MEANINGS[name], units="1")
 
 
+def intact(path: Path, block: int) -> bool:
+    """Whether a block's trajectories are all there, undamaged."""
+    import zarr
+
+    try:
+        group = zarr.open_group(str(path), path=f"{FOLDER}/{block}", mode="r")
+        for name in ("point", "header", "coordinate", "observable", "crossing_name",
+                     *_COUNTS.values(), *_ROWS):  # fmt: skip
+            array = group[name]
+            if array.size:
+                chunk = (
+                    path
+                    / FOLDER
+                    / str(block)
+                    / name
+                    / array.metadata.encode_chunk_key((0,) * array.ndim)
+                )
+                if not damage.checked(chunk):
+                    return False
+            if name in _ROWS and array.shape[0] != group[_COUNTS[_ROWS[name][0]]][:].sum():
+                return False
+    except Exception:  # Zarr and its codecs raise all kinds
+        return False
+    return True
+
+
 def sweep_trajectory(path, point: int) -> Trajectory:
     """The trajectory of one point of a sweep that kept them.
 
@@ -106,7 +133,7 @@ def sweep_trajectory(path, point: int) -> Trajectory:
     Raises
     ------
     InputError
-        If there is none: not kept, not computed yet, refused, or out of range.
+        If there is none: not kept, not computed yet, refused, damaged, or out of range.
     """
     import zarr
 
@@ -119,14 +146,20 @@ def sweep_trajectory(path, point: int) -> Trajectory:
     if not 0 <= point < math.prod(sizes):
         raise InputError(f"'{path}' has no point {point}; they are numbered from 0")
     block, place = divmod(point, identity["block"])
-    try:
+    if not (Path(path) / FOLDER / str(block)).is_dir():
+        raise InputError(f"point {point} of '{path}' has not been computed")
+    if about["format_version"] > 1 and not intact(Path(path), block):
+        raise damage.refusal(Path(path), f"{FOLDER}/{block}")
+    with damage.reading(Path(path), f"{FOLDER}/{block}"):
         group = zarr.open_group(str(path), path=f"{FOLDER}/{block}", mode="r")
-    except FileNotFoundError:
-        raise InputError(f"point {point} of '{path}' has not been computed") from None
-    header = str(group["header"][place])
-    if not header:
-        raise InputError(f"point {point} of '{path}' has no trajectory; see its `reason`")
-    header = storage.loads(header)
+        header = str(group["header"][place])
+        if not header:
+            raise InputError(f"point {point} of '{path}' has no trajectory; see its `reason`")
+        return _assembled(group, storage.loads(header), place)
+
+
+def _assembled(group, header, place: int) -> Trajectory:
+    """The trajectory at a place of its block."""
     labels = {k: group[k][:].tolist() for k in ("coordinate", "observable")}
     arrays, names = {}, []
     for name, (rows, dims) in _ROWS.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import warnings
 from collections import Counter
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reduced_dynamics.sweeping import store
+from reduced_dynamics.errors import InputError
+from reduced_dynamics.sweeping import damage, store
 from reduced_dynamics.sweeping.variables import COMPLETE, FAILED, MISSING, REASON, REFUSED, STATUS
 
 if TYPE_CHECKING:
@@ -52,15 +54,27 @@ def open_sweep(path) -> xarray.Dataset:
     Raises
     ------
     InputError
-        If there is no sweep at `path`.
+        If there is no sweep at `path`, or something in it is damaged. Of large results, checksums
+        are verified only as they are read (and Zarr then raises a ValueError).
     """
     import xarray
 
-    path = Path(path)
+    path = path_of(path)
     about = store.attributes(path)
-    found = xarray.open_zarr(path, chunks=None, consolidated=True)
-    found = found.load() if found.nbytes < AT_ONCE else xarray.open_zarr(path, consolidated=True)
-    found = found[json.loads(about["variables"])]
+    names = json.loads(about["variables"])
+    if about["format_version"] > 1:
+        damage.check(path, (), _coordinates(about), contents=True)
+    with damage.reading(path, damage.ROOT):
+        found = xarray.open_zarr(path, chunks=None, consolidated=True)[names]
+        at_once = found.nbytes < AT_ONCE
+    if about["format_version"] > 1:
+        damage.check(path, names, {}, contents=at_once)
+    if at_once:
+        for name in found.variables:
+            with damage.reading(path, str(name)):
+                found[name].load()
+    else:
+        found = xarray.open_zarr(path, consolidated=True)[names]
     dims = json.loads(about["dims"])
     if list(dims) != ["sample"]:
         found = _along(found, dims, {n for n in dims if n != "sample"})
@@ -74,6 +88,21 @@ def open_sweep(path) -> xarray.Dataset:
             stacklevel=2,
         )
     return found
+
+
+def _coordinates(about) -> dict[str, int]:
+    """What is swept, and in how many chunks it lies on the disk."""
+    points = math.prod(json.loads(about["dims"]).values())
+    found = dict.fromkeys(about["coordinates"].split(), -(-points // store.CHUNK))
+    return found | ({"at": 1} if json.loads(about["plan"])["at"] else {})
+
+
+def path_of(path) -> Path:
+    """A path, of whatever kind paths are."""
+    try:
+        return Path(path)
+    except TypeError:
+        raise InputError(f"a sweep is a directory NAME.zarr, not {path!r}") from None
 
 
 def _along(flat, dims: dict[str, int], axes: set[str]) -> xarray.Dataset:
@@ -115,7 +144,8 @@ def stored(path) -> str:
     """How much of a sweep is stored, in words."""
     import zarr
 
-    status = zarr.open_group(str(path), mode="r")[STATUS][:]
+    with damage.reading(Path(path), STATUS):
+        status = zarr.open_group(str(path), mode="r")[STATUS][:]
     done = int((status != MISSING).sum())
     return "complete" if done == len(status) else f"{done} of {len(status)} points"
 
@@ -128,7 +158,8 @@ class Summary:
     ----------
     points, complete, failed, refused, missing : int
     reasons : Counter
-        How many points are incomplete for which reason; numbers in reasons are left out.
+        How many points are incomplete for which reason. Reasons that differ in numbers only are
+        one, and the first of them stands for all.
     events : dict of str to dict
         For every event (or other number of kind "events"): how many points reached it, and its
         least and largest time.
@@ -152,31 +183,41 @@ def summary(path) -> Summary:
     Raises
     ------
     InputError
-        If there is no sweep at `path`.
+        If there is no sweep at `path`, or what is counted is damaged.
     """
     import zarr
 
-    names = json.loads(store.attributes(Path(path))["variables"])
-    group = zarr.open_group(str(path), mode="r")
-    status = group[STATUS]
+    path = path_of(path)
+    about = store.attributes(path)
+    names = json.loads(about["variables"])
+    with damage.reading(path, damage.ROOT):
+        group = zarr.open_group(str(path), mode="r")
+        status = group[STATUS]
+        events = [n for n in names if group[n].attrs["kind"] == "events"]
+    if about["format_version"] > 1:
+        damage.check(path, [*events, REASON], {}, contents=False)
     found = Summary(points=status.shape[0])
-    events = [n for n in names if group[n].attrs["kind"] == "events"]
+    first_of: dict[str, str] = {}
     lows, highs = dict.fromkeys(events, np.inf), dict.fromkeys(events, -np.inf)
     reached = dict.fromkeys(events, 0)
     size = max(status.chunks[0], 1 << 16) // status.chunks[0] * status.chunks[0]
     for first in range(0, found.points, size):
         part = slice(first, first + size)
-        states = status[part]
+        with damage.reading(path, STATUS):
+            states = status[part]
         found.complete += int((states == COMPLETE).sum())
         found.failed += int((states == FAILED).sum())
         found.refused += int((states == REFUSED).sum())
         found.missing += int((states == MISSING).sum())
         if ((states == FAILED) | (states == REFUSED)).any():
             bad = (states == FAILED) | (states == REFUSED)
-            texts = np.asarray(group[REASON][part], dtype=object)[bad]
-            found.reasons.update(_NUMBER.sub("…", str(text)) for text in texts)
+            with damage.reading(path, REASON):
+                texts = np.asarray(group[REASON][part], dtype=object)[bad]
+            for text in map(str, texts):
+                found.reasons[first_of.setdefault(_NUMBER.sub("…", text), text)] += 1
         for name in events:
-            times = group[name][part]
+            with damage.reading(path, name):
+                times = group[name][part]
             times = times[np.isfinite(times)]
             if len(times):
                 reached[name] += len(times)

@@ -15,6 +15,9 @@ from reduced_dynamics.errors import InputError, unknown
 if TYPE_CHECKING:
     import xarray
 
+    from reduced_dynamics.sweeping.plan import Plan
+    from reduced_dynamics.sweeping.variables import Variable
+
 #: What `order` maps instead of a number.
 ORDER = "order"
 
@@ -71,7 +74,8 @@ def regimes(
     dataset : xarray.Dataset
         As `open_sweep` gives it, with two parameters swept, on a grid or by samples.
     of : str
-        A result's name, or ``"order"``: which of the events come in which order.
+        A result's name, or ``"order"``: which of the events come in which order;
+        ``"order:A,B"`` of these events only.
     names : (str, str), optional
         The parameters along x and y, by default the first two that were swept.
     events : sequence of str, optional
@@ -88,25 +92,19 @@ def regimes(
     for name in names:
         if name not in dataset.coords:
             raise unknown("dimension of this sweep", name, [str(c) for c in dataset.coords])
-    if len(names) != 2 or set(swept) != set(names):
-        has = ", ".join(swept) or "none"
-        raise InputError(f"a map needs exactly two parameters with several values; here: {has}")
-    if any(dataset[name].dtype.kind not in "fi" for name in names):
-        raise InputError("a map needs two numbers for its axes; sweep the others one at a time")
+    numeric = {str(n) for n, v in dataset.variables.items() if v.dtype.kind in "fi"}
+    _check_axes(names, swept, numeric)
+    found = [str(n) for n, v in dataset.data_vars.items() if v.attrs.get("kind") == "events"]
+    known = {str(n): "at" in v.dims and v.sizes["at"] > 1 for n, v in dataset.data_vars.items()
+             if n in numeric}  # fmt: skip
+    of, events = _wanted(of, events, known, found)
     named = json.loads(dataset.attrs.get("scales", "{}"))
     scales = tuple("log" if named.get(n) == "log" else "linear" for n in names)
     orders: tuple[str, ...] = ()
     counts: tuple[int, ...] = ()
     if of == ORDER:
-        found = [str(n) for n, v in dataset.data_vars.items() if v.attrs.get("kind") == "events"]
-        for name in events or ():
-            if name not in found:
-                raise unknown("event of this sweep", name, found)
-        mapped, orders, counts = _orders(dataset, list(events or found))
+        mapped, orders, counts = _orders(dataset, events)
     else:
-        known = [str(n) for n, v in dataset.data_vars.items() if v.dtype.kind in "fi"]
-        if of not in known:
-            raise unknown("result of this sweep", of, [*known, ORDER])
         mapped = dataset[of].astype(float)
     x, y = (dataset[name] for name in names)
     single = {str(d): 0 for d in mapped.dims if mapped.sizes[d] == 1}
@@ -126,6 +124,51 @@ def regimes(
         at=fixed | at,
         scales=scales,
     )
+
+
+def check(plan: Plan, variables: Sequence[Variable], of: str) -> None:
+    """Refuse what `regimes` will refuse of the results of a plan, before they are computed.
+
+    Raises
+    ------
+    InputError
+    """
+    swept = {a.name: a.values for a in plan.axes} | plan.sampled
+    several = [name for name, values in swept.items() if len(np.unique(values)) > 1]
+    numeric = {s.name for s in (*plan.axes, *plan.ranges) if s.quantity.kind != "text"}
+    _check_axes(tuple(several), several, numeric)
+    timed = len(plan.settings.at) > 1
+    known = {v.name: v.timed and timed for v in variables if v.dtype != "str"}
+    _wanted(of, None, known, [v.name for v in variables if v.kind == "events"])
+
+
+def _check_axes(names: tuple[str, ...], swept: list[str], numeric: set[str]) -> None:
+    if len(names) != 2 or set(swept) != set(names):
+        has = ", ".join(swept) or "none"
+        raise InputError(f"a map needs exactly two parameters with several values; here: {has}")
+    if not set(names) <= numeric:
+        raise InputError("a map needs two numbers for its axes; sweep the others one at a time")
+
+
+def _wanted(
+    of: str, events: Sequence[str] | None, known: dict[str, bool], found: list[str]
+) -> tuple[str, list[str]]:
+    """What is to be mapped, and the events whose order is; `known` says what has several times."""
+    name, colon, listed = str(of).partition(":")
+    if name == ORDER:
+        if events is None and colon:
+            events = [part.strip() for part in listed.split(",") if part.strip()]
+        for event in events or ():
+            if event not in found:
+                raise unknown("event of this sweep", event, found)
+        if not found:
+            raise InputError("this sweep kept no events, which an order is of; keep them")
+        return ORDER, list(events or found)
+    if of not in known:
+        raise unknown("result of this sweep", of, [*known, ORDER])
+    if known[of]:
+        raise InputError(f"{of} is kept at several times, and a map needs one; keep a single --at")
+    return of, []
 
 
 def _orders(dataset, events: list[str]):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reduced_dynamics.errors import InputError, check_interrupt, unknown
-from reduced_dynamics.sweeping import reading, store
+from reduced_dynamics.sweeping import disk, reading, store
 from reduced_dynamics.sweeping.plan import Plan
 from reduced_dynamics.sweeping.plan import plan as make_plan
 from reduced_dynamics.sweeping.runners import Runner, chosen
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 #: Called with the points stored by now, those stored before this run, and all of them.
 Progress = Callable[[int, int, int], None]
+
+
+NOTHING_TO_RESUME = "nothing is kept without --out NAME.zarr, so drop --resume, or add --out"
 
 
 class SweepInterrupted(KeyboardInterrupt):
@@ -116,13 +120,15 @@ def sweep(
     SweepInterrupted
         On Ctrl-C; what was stored can be resumed.
     """
+    if resume and out is None:
+        raise InputError(NOTHING_TO_RESUME)
     plan = planned(
         system, grid=grid, random=random, points=points, seed=seed, sampling=sampling,
         parameters=parameters, start=start, clamp=clamp, at=at, keep=keep, full=full, block=block,
         **options,
     )  # fmt: skip
     if out is not None:
-        perform(plan, Path(out), resume, threads, workers, scheduler, progress)
+        perform(plan, reading.path_of(out), resume, threads, workers, scheduler, progress)
         return reading.open_sweep(out)
     folder = Path(tempfile.mkdtemp(prefix="reduced-dynamics-sweep-"))
     try:
@@ -144,10 +150,14 @@ def planned(
     **options: Any,
 ) -> Plan:
     """The points of a sweep, checked, and nothing computed; see `sweep`."""
+    for name, value in (("grid", grid), ("random", random)):
+        _mapping(name, value)
     for name in ("parameters", "start", "clamp"):
-        options[name] = dict(options.get(name) or {})
+        options[name] = _mapping(name, options.get(name))
     for name in ("at", "keep"):
         if name in options:
+            if isinstance(options[name], str) or not isinstance(options[name], Iterable):
+                raise InputError(f"{name} takes a list, not {options[name]!r}")
             options[name] = tuple(options[name])
     known = [f.name for f in fields(Settings) if f.name not in ("system", "derivation")]
     for name in options:
@@ -157,6 +167,12 @@ def planned(
     return make_plan(
         settings, grid=grid, random=random, points=points, seed=seed, sampling=sampling, block=block
     )
+
+
+def _mapping(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping | None):
+        raise InputError(f"{name} takes a mapping such as {{'N': 8}}, not {value!r}")
+    return dict(value or {})
 
 
 def perform(
@@ -175,21 +191,23 @@ def perform(
     if sum(x is not None for x in (threads, workers, scheduler)) > 1:
         raise InputError("give one of threads, workers and scheduler")
     wanted = variables(plan)
-    check(plan, out, resume)
-    kept = store.Store(out, plan, wanted) if store.exists(out) else None
-    try:
-        if kept is not None and kept.done().all():
-            if progress is not None:
-                progress(len(plan), len(plan), len(plan))
-            return
-        with chosen(threads, workers, scheduler) as runner:
+    store.check_target(out)
+    with ExitStack() as opened:
+        with disk.alone(out):
+            check(plan, out, resume)
+            kept = store.Store(out, plan, wanted) if store.exists(out) else None
+            if kept is not None:
+                opened.callback(kept.close)
+                if kept.done().all():
+                    if progress is not None:
+                        progress(len(plan), len(plan), len(plan))
+                    return
+            runner = opened.enter_context(chosen(threads, workers, scheduler))
             if kept is None:
                 _undisturbed(store.create, out, plan, wanted)
                 kept = store.Store(out, plan, wanted)
-            _complete(plan, wanted, kept, runner, progress)
-    finally:
-        if kept is not None:
-            kept.close()
+                opened.callback(kept.close)
+        _complete(plan, wanted, kept, runner, progress)
 
 
 def check(plan: Plan, out: Path, resume: bool) -> None:
@@ -199,7 +217,6 @@ def check(plan: Plan, out: Path, resume: bool) -> None:
     ------
     InputError
     """
-    store.check_target(out)
     if not store.exists(out):
         return
     if reason := store.difference(out, plan):

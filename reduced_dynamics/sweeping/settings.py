@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache as memoised
@@ -83,7 +84,21 @@ class Settings:
             )
         if self.full:
             self._check_full()
+        if self.dynamics == "gd":
+            self._check_descent()
         Options(**self.options, clamp=self.clamp, start=self.start, at=self.fixed_times)
+
+        if not isinstance(self.t_end, str) and not 0.0 < self.t_end < math.inf:
+            raise InputError(f"t_end must be a positive finite number, not {self.t_end}")
+
+    def _check_descent(self) -> None:
+        """Refuse what belongs to flows alone, and would be passed over."""
+        for name in ("method", "rtol", "atol", "max_step"):
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                raise InputError(
+                    f"{name} is of gradient flows, and gradient descent takes its own steps; drop "
+                    f"--{name.replace('_', '-')}, or --dynamics gd"
+                )
 
     def _check_full(self) -> None:
         """Refuse what belongs to the reduced system alone."""

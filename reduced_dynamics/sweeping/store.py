@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -23,12 +24,13 @@ import numpy as np
 from reduced_dynamics._version import __version__
 from reduced_dynamics.errors import InputError, ReducedDynamicsError
 from reduced_dynamics.recorder import versions
-from reduced_dynamics.sweeping import disk
+from reduced_dynamics.sweeping import damage, disk
 from reduced_dynamics.sweeping.plan import Plan
 from reduced_dynamics.sweeping.variables import STATUS, Variable
 
 FORMAT = "reduced_dynamics sweep"
-FORMAT_VERSION = 1
+#: 1 had no checksums.
+FORMAT_VERSION = 2
 #: Points in a chunk of what is swept, which is written at once.
 CHUNK = 1 << 17
 TIME_UNITS = "dimensionless, reduced training time: step x learning rate over the time scale"
@@ -43,6 +45,8 @@ class StoreError(ReducedDynamicsError):
 class Store:
     """An open sweep, locked against other processes.
 
+    What is damaged of its metadata and of what is swept is written again as it is opened.
+
     Attributes
     ----------
     path : Path
@@ -53,24 +57,42 @@ class Store:
 
         self.path, self.plan, self.variables = path, plan, variables
         self.lock = disk.Lock(path)
-        disk.sweep_up(path)
-        group = zarr.open_group(disk.durable_store()(path), mode="r+", use_consolidated=False)
-        self.arrays = {v.name: group[v.name] for v in variables}
+        try:
+            disk.sweep_up(path)
+            damage.mend(path, _empty(plan, variables))
+            with zarr.config.set({"array.write_empty_chunks": True}):
+                group = zarr.open_group(
+                    disk.durable_store()(path), mode="r+", use_consolidated=False
+                )
+                self.arrays = {v.name: group[v.name] for v in variables}
+            self._done = self._found()
+        except BaseException as error:
+            self.lock.release()
+            if isinstance(error, OSError):
+                raise _refused(path, error) from None
+            raise
 
     def close(self) -> None:
         self.lock.release()
 
     def done(self) -> np.ndarray:
-        """Which blocks are stored, shape (blocks,)."""
+        """Which blocks are stored, whole and undamaged, shape (blocks,)."""
+        return self._done.copy()
+
+    def _found(self) -> np.ndarray:
+        names = [v.name for v in self.variables]
         found = np.zeros(self.plan.blocks, dtype=bool)
-        folder = self.path / STATUS / "c"
-        names = {int(name) for name in _names(folder) if name.isdigit()}
-        for block in sorted(names):
+        for block in damage.stored_blocks(self.path):
+            if block >= self.plan.blocks or not damage.sound(self.path, names, block):
+                continue
+            if "trajectory" in self.plan.settings.keep:
+                from reduced_dynamics.sweeping.ragged import intact
+
+                if not intact(self.path, block):
+                    continue
             first, last = self.plan.span(block)
-            try:
+            with suppress(Exception):  # whatever it is, the block is computed again
                 found[block] = (self.arrays[STATUS][first:last] != 0).all()
-            except Exception:  # whatever a damaged chunk brings about; it is computed again
-                found[block] = False
         return found
 
     def write(self, block: int, results: dict[str, Any]) -> None:
@@ -89,6 +111,7 @@ class Store:
                 write_trajectories(self.path, block, first, results["trajectory"])
             for variable in sorted(self.variables, key=lambda v: v.name == STATUS):
                 self.arrays[variable.name][first:last] = results[variable.name]
+            self._done[block] = True
         except OSError as error:
             raise _refused(self.path, error) from None
 
@@ -117,6 +140,8 @@ def exists(path: Path) -> bool:
     """
     if not path.exists() and not path.is_symlink():
         return False
+    if path.is_dir() and not _names(path):
+        return False  # an empty directory may become one
     attributes(path)
     return True
 
@@ -130,20 +155,30 @@ def attributes(path: Path) -> dict[str, Any]:
         If there is no sweep there.
     """
     try:
-        found = json.loads((path / "zarr.json").read_bytes())["attributes"]
-    except FileNotFoundError:
+        whole = json.loads((path / "zarr.json").read_bytes())
+        found = whole["attributes"]
+        if found["format"] != FORMAT:
+            raise InputError(f"'{path}' is something other than a sweep; choose another name")
+        if found["format_version"] > FORMAT_VERSION:
+            raise InputError(
+                f"'{path}' is of a newer version, {found['format_version']}; use a newer program"
+            )
+        for name in ("plan", "dims", "variables"):
+            json.loads(found[name])
+        return found
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         if not path.exists():
             raise InputError(f"there is no sweep at '{path}'; check its name") from None
-        found = {}
-    except (OSError, ValueError, KeyError, TypeError):
-        found = {}
-    if found.get("format") != FORMAT:
-        raise InputError(f"'{path}' is something other than a sweep; choose another name")
-    if found["format_version"] > FORMAT_VERSION:
+        if not (path / STATUS).is_dir():
+            raise InputError(
+                f"'{path}' is something other than a sweep; choose another name"
+            ) from None
         raise InputError(
-            f"'{path}' is of a newer version, {found['format_version']}; use a newer program"
-        )
-    return found
+            f"'{path / 'zarr.json'}' is damaged or missing, and nothing else says which sweep "
+            "this is; remove the store, or choose another name"
+        ) from None
 
 
 def difference(path: Path, plan: Plan) -> str:
@@ -172,9 +207,19 @@ def check_target(path: Path) -> None:
     ------
     InputError
     """
+    if re.match(r"[A-Za-z][\w+.-]+:/", str(path)) and not path.parent.exists():
+        raise InputError(
+            f"a sweep is kept on a disk of this machine; '{path}' is none: name a path"
+        )
     if path.suffix != ".zarr":
         raise InputError(f"a sweep is kept in a Zarr directory: end '{path}' in .zarr")
     parent = path.absolute().parent
+    for above in (parent, *parent.parents):
+        if above.exists() and not above.is_dir():
+            raise InputError(
+                f"cannot write '{path}' because '{above.name}' is a file, not a directory; choose "
+                "another place"
+            )
     if not parent.is_dir():
         raise InputError(
             f"cannot write '{path}' because its directory does not exist; create it with: "
@@ -197,17 +242,39 @@ def create(path: Path, plan: Plan, variables: tuple[Variable, ...]) -> None:
     StoreError
         If the disk is full, or refuses.
     """
-    import zarr
-
     path = path.absolute()
     _clear_away(path)
     made = lock = None
     try:
-        made = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}-", suffix=".new", dir=path.parent))
+        made = Path(tempfile.mkdtemp(prefix=_beginning(path), suffix=_NEW, dir=path.parent))
         lock = disk.Lock(made)
         os.chmod(made, 0o777 & ~_umask())
+        for key, content in _empty(plan, variables).items():
+            disk.put(made / key, content)
+        os.rename(made, path)
+        disk.sync_directory(path.parent)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            raise InputError(
+                f"another process has just written to '{path}'; choose another --out"
+            ) from None
+        raise _refused(path, error) from None
+    finally:
+        if lock is not None:
+            lock.release()
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def _empty(plan: Plan, variables: tuple[Variable, ...]) -> dict[str, bytes]:
+    """The files of a store without results, by their names in it."""
+    import zarr
+    from zarr.storage import MemoryStore
+
+    files: dict[str, Any] = {}
+    with zarr.config.set({"array.write_empty_chunks": True}):
         group = zarr.open_group(
-            disk.durable_store()(made),
+            MemoryStore(files),
             mode="w",
             zarr_format=3,
             attributes={**_described(plan), "variables": _dumps([v.name for v in variables])},
@@ -222,6 +289,7 @@ def create(path: Path, plan: Plan, variables: tuple[Variable, ...]) -> None:
                 shape=shape,
                 chunks=(plan.block, *shape[1:]),
                 dtype=str if variable.dtype == "str" else variable.dtype,
+                compressors=damage.codecs(),
                 fill_value=variable.fill,
                 dimension_names=dims,
                 attributes=_attributes(variable),
@@ -229,27 +297,27 @@ def create(path: Path, plan: Plan, variables: tuple[Variable, ...]) -> None:
         with warnings.catch_warnings():  # that other programs may not know consolidated metadata
             warnings.simplefilter("ignore")
             zarr.consolidate_metadata(group.store, zarr_format=3)
-        os.rename(made, path)
-        disk.sync_directory(path.parent)
-    except OSError as error:
-        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
-            raise InputError(
-                f"another process has just made '{path}'; choose another --out"
-            ) from None
-        raise _refused(path, error) from None
-    finally:
-        if lock is not None:
-            lock.release()
-        if made is not None:
-            shutil.rmtree(made, ignore_errors=True)
+    return {key: content.to_bytes() for key, content in files.items()}
 
 
 def _clear_away(path: Path) -> None:
     """Remove the beginnings of this store that killed processes have left."""
-    for left in path.parent.glob(f".{path.name[:100]}-*.new"):
-        with suppress(InputError, OSError):
-            disk.Lock(left).release()  # nobody is at work there
-            shutil.rmtree(left, ignore_errors=True)
+    name = re.compile(re.escape(_beginning(path)) + r"\w{8}" + re.escape(_NEW))
+    for left in _names(path.parent):
+        if name.fullmatch(left):
+            with suppress(InputError, OSError):
+                lock = disk.Lock(path.parent / left)
+                if lock.held:  # nobody is at work there
+                    shutil.rmtree(path.parent / left, ignore_errors=True)
+                lock.release()
+
+
+#: What the directory ends in that becomes a store.
+_NEW = ".new"
+
+
+def _beginning(path: Path) -> str:
+    return f".{path.name[:100]}-"
 
 
 def _umask() -> int:
@@ -276,6 +344,7 @@ def _write_points(group, plan: Plan) -> None:
             shape=column.shape,
             chunks=(min(len(plan), CHUNK),),
             dtype=str if text else column.dtype,
+            compressors=damage.codecs(),
             fill_value="" if text else 0,
             dimension_names=("point",),
             attributes={"long_name": swept.quantity.meaning, "kind": "swept"}
@@ -290,7 +359,7 @@ def _write_points(group, plan: Plan) -> None:
         )
         array = group.create_array(
             "at", shape=values.shape, chunks=values.shape, dtype=str if text else "f8",
-            fill_value="" if text else np.nan, dimension_names=("at",),
+            compressors=damage.codecs(), fill_value="" if text else np.nan, dimension_names=("at",),
             attributes={"long_name": "training time", "kind": "swept"},
         )  # fmt: skip
         array[:] = values
