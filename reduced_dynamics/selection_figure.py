@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reduced_dynamics.figure_style import (
-    BRIGHT,
     INK,
     finish,
     grid,
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 #: The lowest log10 p that is drawn; curves leave through it.
 _LOWEST = -95.0
 #: So many subsets are named, those with the largest p at the end.
-_NAMED = len(BRIGHT)
+_NAMED = 8
 _OTHERS = "#909090"
 #: Parameters that a figure's title names.
 _SHOWN = ("S", "n", "H", "degree", "dirichlet", "loss", "limit", "kernels", "training")
