@@ -59,6 +59,7 @@ def test_it_prints_a_table_and_writes_a_file(few, capsys, tmp_path):
         (["--points", "0"], "whole number"),
         (["--accuracy", "1"], "out of range"),
         (["--repeat", "x"], "takes a number"),
+        (["--json", "nonexistent/x"], "its directory does not exist"),
     ],
 )
 def test_bad_input_ends_in_one_sentence(arguments, message, capsys):

@@ -407,6 +407,8 @@ def test_places_where_no_store_can_be(run, monkeypatch):
     for out, message in (
         ("a.nc", "end 'a.nc' in .zarr"),
         ("none/a.zarr", "mkdir -p none"),
+        ("file.zarr/b/a.zarr", "'file.zarr' is a file, not a directory"),
+        ("s3://bucket/a.zarr", "this machine's disks"),
         ("file.zarr", "something other than a sweep"),
         ("folder.zarr", "something other than a sweep"),
         ("", "needs the name"),
@@ -495,7 +497,7 @@ def test_text_and_json(run):
     assert "N: 5 different values, 4 fewer than asked for (after rounding)" in err
     assert "musat3: 10 points (N 5 x query 2)" in text
     assert "9 complete, 0 failed, 1 refused" in text
-    assert "1 x query = … asks for a pair beyond the last; it must lie in … .. …" in text
+    assert "1 x query = 9 asks for a pair beyond the last; it must lie in" in text
     assert "not stored" in text
     code, out, _ = run(*arguments, "--json")
     found = json.loads(out)
@@ -504,6 +506,41 @@ def test_text_and_json(run):
     assert (found["points"], found["complete"], found["refused"]) == (10, 9, 1)
     assert found["dims"] == {"N": 5, "query": 2}
     assert os.listdir() == []
+
+
+def test_sweeps_that_come_to_nothing(run):
+    sizes = ["sweep", "musat3", "--grid", "N=8,9,10"]
+    descent = ["--dynamics", "gd", "--t-end", "5000"]
+    for more, expected, message in (
+        (["--t-end", "-5"], 2, "every point was refused: the horizon must be a positive time"),
+        ([*descent, "--step", "1e9"], 2, "every point was refused"),
+        ([*descent, "--step", "1000"], 3, "every point failed"),
+    ):
+        code, out, err = run(*sizes, *more, "--json")
+        assert code == expected
+        assert json.loads(out)["complete"] == 0
+        assert message in err
+        assert len(err.strip().splitlines()) == 1
+    code, out, _ = run("sweep", "musat3", "--grid", "N=-2,-1,8", "--t-end", "10")
+    assert code == 0
+    assert "2 x such as: N = -2 is out of range" in out
+
+
+def test_an_empty_directory_may_become_a_store(run):
+    Path("a.zarr").mkdir()
+    assert run("sweep", "musat3", "--grid", "N=8,9", "--t-end", "9", "--out", "a.zarr")[0] == 0
+    assert rd.open_sweep("a.zarr").sizes == {"N": 2}
+
+
+def test_arguments_that_are_of_another_kind():
+    for call in (
+        lambda: rd.sweep("musat3", grid={"N": [8]}, t_end=1.0, out=3),
+        lambda: rd.sweep("musat3", grid={"N": [8]}, t_end=1.0, resume=True),
+        lambda: rd.open_sweep(3),
+        lambda: summary(3),
+    ):
+        with pytest.raises(InputError):
+            call()
 
 
 def test_options_from_a_file(run):
@@ -551,6 +588,9 @@ def test_options_from_a_file(run):
         (["musat3", "--grid", "N=8", "--threads", "1", "--workers", "2"], "give one of"),
         (["musat3", "--grid", "N=8", "--girds", "1"], "unknown argument"),
         (["musat3", "--grid", "N=8", "--keep", "event"], "did you mean 'events'"),
+        (["musat3", "--grid", "N=8", "--resume"], "drop --resume, or add --out"),
+        (["musat3", "--grid", "N=8", "--scheduler", "foo"], "'foo' is no address"),
+        (["musat3", "--grid", "N=8", "--scheduler", ""], "'' is no address"),
     ],
 )
 def test_bad_input(run, arguments, message):

@@ -66,8 +66,12 @@ def test_an_unreachable_scheduler_is_refused_and_nothing_is_made(monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))  # nobody listens there
         plan = planned("musat3", grid={"N": "8,9"}, t_end=1.0)
-        for address in (f"tcp://127.0.0.1:{free.getsockname()[1]}", "nonsense://x", "no address"):
-            with pytest.raises(InputError, match="no dask scheduler answers at") as raised:
+        for address, message in (
+            (f"tcp://127.0.0.1:{free.getsockname()[1]}", "no dask scheduler answers at"),
+            ("nonsense://x", "is no address of a dask scheduler"),
+            ("no address", "is no address of a dask scheduler"),
+        ):
+            with pytest.raises(InputError, match=message) as raised:
                 perform(plan, Path("a.zarr"), scheduler=address)
             assert "\n" not in str(raised.value)
     assert os.listdir() == []

@@ -12,6 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import reduced_dynamics as rd
+from reduced_dynamics.commands import main
 from reduced_dynamics.sweeping.laws import extrapolate, law, laws, parse
 from reduced_dynamics.sweeping.regimes import regimes
 
@@ -119,6 +120,50 @@ def test_bad_maps(two, musat3):
             regimes(dataset, of)
     with pytest.raises(rd.InputError, match="did you mean"):
         regimes(two, "order", events=["T_gama3"])
+
+
+def test_the_order_of_named_events(two):
+    one, other = (
+        regimes(two, "order:T_alpha3, T_gamma3"),
+        regimes(two, "order", events=["T_alpha3", "T_gamma3"]),
+    )
+    assert one.orders == other.orders and one.of == "order"
+    with pytest.raises(rd.InputError, match="did you mean"):
+        regimes(two, "order:T_gama3")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--fit", "t_icl~M"], "unknown dimension of this sweep 'M'"),
+        (["--fit", "t_ic~N"], "did you mean 't_icl'"),
+        (["--fit", "reason~N"], "unknown result"),
+        (["--fit", "t_icl~query"], "is not a number"),
+        (["--fit", "t_icl~at"], "is not kept at times"),
+        (["--map", "t_icl"], "two numbers for its axes"),
+        (["--map", "t_ic"], "did you mean 't_icl'"),
+        (["--map", "order:T_gama3"], "did you mean 'T_gamma3'"),
+        (["--map", "at_loss"], "kept at several times"),
+        (["--map", ""], "unknown result"),
+        (["--fit", "t_icl~D", "--grid", "D=30"], "at least two values"),
+    ],
+)
+def test_names_are_checked_before_anything_is_computed(monkeypatch, capsys, words, message):
+    monkeypatch.setattr("reduced_dynamics.sweeping.runners.compute", None)
+    second = (
+        "query=1,last" if "two numbers" in message or "query" in words[1] else "start.beta2=0,1"
+    )
+    grids = ["--grid", "N=8,9", "--grid", second]
+    arguments = ["sweep", "musat3", *grids, "--at", "1,2", "--t-end", "9", *words]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_what_two_points_tell():
+    run = command("musat3", "--grid", "N=8,16", "--t-end", "20*N**2", "--fit", "t_icl~N")
+    assert run.returncode == 0, run.stderr
+    assert "two points have no interval" in run.stdout and "inf" not in run.stdout
 
 
 def command(*words):

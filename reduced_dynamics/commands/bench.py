@@ -78,8 +78,8 @@ def execute(options) -> int:
     counts = [_whole("points", options.points, CASES[name][2]) for name in chosen]
     quiet = options.json == "-"
     if options.json and not quiet:
-        _, ending = os.path.splitext(options.json)
-        check_target(options.json, [ending.lower() or ".json"])
+        ending = os.path.splitext(options.json)[1].lower()  # any will do, and none
+        check_target(options.json + ("" if ending else ".json"), [ending or ".json"])
     told = {"accuracy": accuracy, "machine": platform.machine(), "versions": versions()}
     told["cases"] = [
         _measured(name, count, accuracy, repeat, quiet)

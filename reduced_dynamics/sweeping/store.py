@@ -209,7 +209,7 @@ def check_target(path: Path) -> None:
     """
     if re.match(r"[A-Za-z][\w+.-]+:/", str(path)) and not path.parent.exists():
         raise InputError(
-            f"a sweep is kept on a disk of this machine; '{path}' is none: name a path"
+            f"a sweep is kept on this machine's disks, and '{path}' is elsewhere; name a directory"
         )
     if path.suffix != ".zarr":
         raise InputError(f"a sweep is kept in a Zarr directory: end '{path}' in .zarr")
