@@ -57,6 +57,8 @@ _STYLE = {
     "lines.solid_capstyle": "round",
     "pdf.fonttype": 42,
     "svg.hashsalt": "reduced_dynamics",
+    "hatch.linewidth": 0.4,
+    "hatch.color": "#B0B0B0",
 }
 
 

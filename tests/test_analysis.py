@@ -203,3 +203,45 @@ def test_sensitivities_of_an_event_at_the_start_are_unknown():
 def test_too_many_tries_are_refused():
     with pytest.raises(rd.InputError, match="tries"):
         fixed_points("musat3", tries=10**9)
+
+
+def test_roots_of_higher_order_are_found():
+    """Of x⁴/4 + y²/2 the origin; of 10⁻⁸ (x² − 1)²/4 + y²/2 a saddle between two minima."""
+    x, y, k = sp.symbols("x y k")
+    quartic = rd.gradient_flow(x**4 / 4 + y**2 / 2, [x, y], start={x: 1.0, y: 1.0}, name="quartic")
+    (origin,) = fixed_points(quartic, tries=16)
+    assert abs(origin.state["x"]) < 1e-5 and origin.state["y"] == pytest.approx(0, abs=1e-9)
+    well = rd.gradient_flow(
+        k * (x**2 - 1) ** 2 / 4 + y**2 / 2, [x, y], parameters={k: 1e-8}, start={x: 0.5, y: 0.5},
+        name="well",
+    )  # fmt: skip
+    kinds = {round(p.state["x"], 6) + 0.0: p.kind for p in fixed_points(well, tries=32)}
+    assert kinds == {-1.0: "stable", 0.0: "saddle", 1.0: "stable"}
+
+
+def test_nothing_is_said_where_the_equations_do_not_hold():
+    """The exact engine's table ends at w_Q w_K = -.25 and 1, the asymptotic one at 2 a² = 1."""
+    for engine in ("exact", "asymptotic"):
+        found = fixed_points("wang", {"engine": engine}, hold={"p": 20.0}, tries=24)
+        assert found and all(p.loss >= -1e-18 for p in found)
+        products = [p.state["w_Q"] * p.state["w_K"] for p in found]
+        assert max(products) <= 1.0 and min(products) >= -1.0
+    grid = plane("wang", x=("w_Q", -1.5, 1.5), y=("w_K", -1.5, 1.5), at={"p": 20.0}, points=7)
+    product = np.outer(grid.y, grid.x)
+    np.testing.assert_array_equal(np.isnan(grid.u), (product < -0.25) | (product > 1.0))
+
+
+def test_a_plane_at_rest_says_so():
+    assert plane("musat3", {"N": 8}, x=("alpha3", 0, 1), y=("beta2", 0, 1), points=5).at_rest
+
+
+def test_bad_arguments(product):
+    for wrong in ({"tries": 1.5}, {"seed": -1}, {"within": {"u": (1,)}},
+                  {"hold": {"u": 0.0}, "within": {"u": (0, 1)}}):  # fmt: skip
+        with pytest.raises(rd.InputError):
+            fixed_points(product, **wrong)
+    for wrong in ({"x": ("u", 0)}, {"points": 2.5}, {"points": 10**6}):
+        with pytest.raises(rd.InputError):
+            plane(product, **{"x": ("u", 0, 1), "y": ("v", 0, 1)} | wrong)
+    with pytest.raises(rd.InputError):
+        spectrum(rd.integrate(product, t_end=1), product, at=[])

@@ -12,6 +12,7 @@ from reduced_dynamics.analysis.phases import Phase
 from reduced_dynamics.analysis.plane import Plane
 from reduced_dynamics.analysis.sensitivity import Sensitivities
 from reduced_dynamics.analysis.spectrum import Spectrum
+from reduced_dynamics.errors import InputError
 from reduced_dynamics.figure_style import (
     BRIGHT,
     INK,
@@ -53,15 +54,28 @@ def draw_plane(
 
     x_name, y_name = plane.names
     finite = np.isfinite(plane.loss)
+    if not finite.any():
+        raise InputError("the equations hold nowhere on this plane; choose other ranges")
     levels = MaxNLocator(12).tick_values(plane.loss[finite].min(), plane.loss[finite].max())
     light = LinearSegmentedColormap.from_list("light", ["white", "#A8A8A8"])
     filled = ax.contourf(plane.x, plane.y, plane.loss, levels=levels, cmap=light)
     filled.set_edgecolor("face")  # no hairlines between the bands of vector output
-    speed = np.hypot(plane.u, plane.v)
-    ax.streamplot(
-        plane.x, plane.y, plane.u, plane.v, color=INK, density=0.9,
-        linewidth=0.4 + 0.8 * np.nan_to_num(speed / np.nanmax(speed)) ** 0.25, arrowsize=0.7,
-    )  # fmt: skip
+    if not plane.at_rest:
+        speed = np.hypot(plane.u, plane.v)
+        ax.streamplot(
+            plane.x,
+            plane.y,
+            np.ma.masked_invalid(plane.u),
+            np.ma.masked_invalid(plane.v),
+            color=INK,
+            density=0.9,
+            arrowsize=0.7,
+            linewidth=0.4 + 0.8 * np.nan_to_num(speed / np.nanmax(speed)) ** 0.25,
+        )
+    if not finite.all():
+        # Where the equations do not hold.
+        outside = np.where(finite, 0.0, 1.0)
+        ax.contourf(plane.x, plane.y, outside, levels=[0.5, 1.5], colors="none", hatches=["////"])
     for values, name, colour in ((plane.u, x_name, BRIGHT[0]), (plane.v, y_name, BRIGHT[1])):
         label = f"d{symbol(name)}/d$t$ = 0"
         if np.nanmin(values) < 0.0 < np.nanmax(values):
@@ -74,7 +88,7 @@ def draw_plane(
     seen = set()
     for point in points:
         stable = point.kind.startswith("stable")
-        label = "stable" if stable else "saddle" if point.kind.startswith("saddle") else "unstable"
+        label = point.kind.partition(",")[0]
         ax.plot(
             point.state[x_name],
             point.state[y_name],

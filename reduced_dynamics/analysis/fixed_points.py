@@ -21,8 +21,10 @@ RESIDUAL = 1e-10
 STEP = 1e-6
 #: Below this part of the largest one, a singular value or a rate is rounding.
 ROUNDING = 1e-13
-#: An eigenvalue below this part of the largest one is taken for zero.
-ZERO = 1e-7
+#: An eigenvalue below this part of the largest one is taken for zero, as rounding leaves it.
+ZERO = 1e-12
+#: Newton's steps from where the search ends: at a root of higher order they converge linearly.
+POLISH = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +84,8 @@ def fixed_points(
 
     From the system's start and from points spread over the box (a scrambled Sobol sequence), the
     squared rate is minimised with the derived Jacobian; what ends with a vanishing rate is kept.
-    Nothing proves that these are all: raise `tries` and see whether more appear.
+    Nothing proves that these are all: raise `tries` and see whether more appear. Points where the
+    system's equations do not hold, as `integrate` would refuse them, are left out.
 
     Parameters
     ----------
@@ -101,8 +104,10 @@ def fixed_points(
     from scipy.optimize import least_squares
     from scipy.stats import qmc
 
-    if not 1 <= tries <= MOST_TRIES:
-        raise InputError(f"tries = {tries} must lie in 1 .. {MOST_TRIES}")
+    if not isinstance(tries, int) or not 1 <= tries <= MOST_TRIES:
+        raise InputError(f"tries = {tries} must be a whole number in 1 .. {MOST_TRIES}")
+    if not isinstance(seed, int) or seed < 0:
+        raise InputError(f"seed = {seed} must be a whole number, at least 0")
     field = VectorField(system, parameters, hold)
     low, high = _box(field, within or {})
     free = field.free
@@ -139,7 +144,13 @@ def _box(field: VectorField, within: Mapping[str, tuple[float, float]]):
     low, high = np.full(len(field.names), -3.0), np.full(len(field.names), 3.0)
     for name, bounds in within.items():
         k = field.index(name)
-        low[k], high[k] = (field.system.place(name, bound) for bound in bounds)
+        if k not in field.free:
+            raise InputError(f"{name} is held, so it has no range; drop one of the two")
+        try:
+            below, above = bounds
+        except (TypeError, ValueError):
+            raise InputError(f"the range of {name} is (low, high), not {bounds!r}") from None
+        low[k], high[k] = field.system.place(name, below), field.system.place(name, above)
         if not low[k] < high[k]:
             raise InputError(f"the box is empty in {name}: {low[k]:g} is not below {high[k]:g}")
     return low[field.free], high[field.free]
@@ -149,11 +160,11 @@ def _polish(field: VectorField, x: np.ndarray, low: np.ndarray, high: np.ndarray
     """A few Newton steps of least norm, kept while they make the rate smaller."""
     free = field.free
     best = np.abs(field.rate(_at(field, x))).max()
-    for _ in range(20):
+    for _ in range(POLISH):
         matrix = field.jacobian(_at(field, x))[np.ix_(free, free)]
         if not np.isfinite(matrix).all():
             return x
-        step = np.linalg.lstsq(matrix, field.rate(_at(field, x))[free], rcond=1e-9)[0]
+        step = np.linalg.lstsq(matrix, field.rate(_at(field, x))[free], rcond=1e-14)[0]
         trial = np.clip(x - step, low, high)
         reached = np.abs(field.rate(_at(field, trial))).max()
         if not reached < best:
@@ -164,6 +175,8 @@ def _polish(field: VectorField, x: np.ndarray, low: np.ndarray, high: np.ndarray
 
 def _point(field: VectorField, x: np.ndarray) -> FixedPoint | None:
     z = _at(field, x)
+    if field.outside(z):
+        return None
     rate, jacobian = np.abs(field.rate(z)).max(), field.jacobian(z)
     size = np.abs(jacobian).max() * max(1.0, np.abs(z).max())
     if not (np.isfinite(rate) and np.isfinite(jacobian).all() and rate <= RESIDUAL * size):

@@ -47,7 +47,8 @@ def phases(trajectory: Trajectory, of: str = "loss", still: float = STILL) -> li
     """Plateaus and drops of the loss, or of another positive quantity, over logarithmic time.
 
     A plateau is where d log x/d log t is less than `still` in size, for at least a factor of 1.2
-    in time; x is the quantity above its last value. Plateaus at the very end are called ``"end"``.
+    in time; x is the quantity above its last value. The ``"end"`` is where less than a thousandth
+    of the drop is left.
 
     Parameters
     ----------

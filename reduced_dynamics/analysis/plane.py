@@ -12,6 +12,9 @@ from reduced_dynamics.analysis.vector_field import VectorField
 from reduced_dynamics.errors import InputError
 from reduced_dynamics.system import ReducedSystem
 
+#: Points along an axis, at most.
+MOST = 2000
+
 
 @dataclass(frozen=True, eq=False)
 class Plane:
@@ -26,6 +29,7 @@ class Plane:
     u, v : ndarrays, shape (ny, nx)
         Their rates, dx/dt and dy/dt; zero lines of them are the nullclines.
     loss : ndarray, shape (ny, nx)
+        All three are nan where the equations do not hold, as `integrate` would refuse it.
     across : ndarray, shape (ny, nx)
         Norm of the rates of the other coordinates over the norm of all: how much of the flow
         leaves the slice, 0 where the slice is invariant.
@@ -44,6 +48,11 @@ class Plane:
     across: np.ndarray
     others: dict[str, float]
     parameters: dict[str, Any]
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether neither coordinate moves anywhere on the slice."""
+        return not (np.nan_to_num(self.u).any() or np.nan_to_num(self.v).any())
 
 
 def plane(
@@ -72,11 +81,15 @@ def plane(
         For unknown names, empty ranges, the same coordinate twice, or one that is in `at` too.
     """
     field = VectorField(system, parameters)
-    (x_name, *x_range), (y_name, *y_range) = x, y
+    try:
+        (x_name, *x_range), (y_name, *y_range) = x, y
+        (_, _), (_, _) = x_range, y_range
+    except (TypeError, ValueError):
+        raise InputError("an axis of a plane is (name, low, high)") from None
     if x_name == y_name:
         raise InputError(f"a plane needs two different coordinates, not {x_name} twice")
-    if points < 2:
-        raise InputError(f"points = {points} must be at least 2")
+    if not isinstance(points, int) or not 2 <= points <= MOST:
+        raise InputError(f"points = {points} must be a whole number in 2 .. {MOST}")
     i, j = field.index(x_name), field.index(y_name)
     for name in (x_name, y_name):
         if name in (at or {}):
@@ -89,6 +102,8 @@ def plane(
     with np.errstate(all="ignore"):
         rates = np.array([field.rate(z) for z in states])
         loss = field.table(states)[:, 0]
+        outside = np.array([bool(field.outside(z)) for z in states])
+        rates[outside], loss[outside] = np.nan, np.nan
         others = np.delete(rates, [i, j], axis=1)
         across = np.linalg.norm(others, axis=1) / np.linalg.norm(rates, axis=1)
     shape = (points, points)

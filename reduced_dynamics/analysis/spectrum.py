@@ -88,6 +88,8 @@ def spectrum(
         if name.startswith("clamp.")
     }
     field = VectorField(system or trajectory.system, trajectory.parameters, held)
+    if points < 1 or (at is not None and not len(at)):
+        raise InputError("a spectrum needs at least one time")
     if at is None:
         chosen = np.unique(np.linspace(0, len(trajectory) - 1, points).astype(int))
         times, states = trajectory.t[chosen], trajectory.z[chosen]

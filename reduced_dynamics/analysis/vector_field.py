@@ -81,6 +81,10 @@ class VectorField:
         states = np.ascontiguousarray(states, dtype=float)
         return self._problem.compiled.value_table(states, self._problem.par)
 
+    def outside(self, z: np.ndarray) -> str:
+        """Why the equations do not hold at `z`; empty where they do."""
+        return self._problem.outside(z)
+
     def index(self, name: str) -> int:
         """Position of a coordinate; InputError with the nearest name if there is none."""
         return self.system.index(name)

@@ -21,7 +21,7 @@ DESCRIPTION = """\
 What a dynamical-systems tool is asked for, of any reduced system.
 
   simulate.py analyse wang fixed-points --clamp p=20
-  simulate.py analyse wang plane --x w_Q=-1.5:1.5 --y w_K=-1.5:1.5 --start p=20 --plot saddle.pdf
+  simulate.py analyse wang plane --x w_Q=-1:1 --y w_K=-1:1 --start p=20 --plot saddle.pdf
   simulate.py analyse musat3 spectrum --set N=64 --plot spectrum.pdf
   simulate.py analyse musat3 sensitivities --set N=64
   simulate.py analyse wang phases --of L_IH
@@ -106,14 +106,9 @@ def _fixed_points(system: ReducedSystem, parameters, integration, options):
     found = fixed_points(system, parameters, within=box, hold=hold, tries=int(tries))
     values = system.values(parameters)
     text = [_title(system, values), f"fixed points from {int(tries)} starts in the box"]
-    scale = max((abs(p.loss) for p in found), default=0.0)
-
-    def alike(point):
-        return point.kind, float(f"{round(point.loss / scale, 14) * scale if scale else 0.0:.6g}")
-
-    for (kind, loss), group in groupby(found, key=alike):
-        members = list(group)
-        text += ["", f"{kind}, loss {loss:g}"]
+    for members in _grouped(found):
+        kind = members[0].kind
+        text += ["", f"{kind}, loss {members[0].loss:.6g}"]
         if len(members) > 1:
             what = "a continuum" if "degenerate" in kind or kind == "neutral" else "equivalent ones"
             text[-1] += f": {len(members)} points found of {what}; one of them"
@@ -136,6 +131,16 @@ def _fixed_points(system: ReducedSystem, parameters, integration, options):
     return text, result, None
 
 
+def _grouped(found) -> list[list[Any]]:
+    """Fixed points of the same kind and the same loss but for rounding, together."""
+    scale = max((abs(p.loss) for p in found), default=0.0)
+
+    def alike(point):
+        return point.kind, float(f"{round(point.loss / scale, 14) * scale if scale else 0.0:.6g}")
+
+    return [list(group) for _, group in groupby(found, key=alike)]
+
+
 def _plane(system: ReducedSystem, parameters, integration, options):
     from reduced_dynamics.analysis.fixed_points import fixed_points
     from reduced_dynamics.analysis.plane import plane
@@ -146,6 +151,12 @@ def _plane(system: ReducedSystem, parameters, integration, options):
     times = integration.pop("at", [])
     if len(times) > 1:
         raise InputError("a plane is taken at one time; give --at one number")
+    spanned = {x[0], y[0]}
+    for name in sorted(spanned & integration.get("clamp", {}).keys()):
+        raise InputError(f"{name} spans the plane; it cannot be clamped")
+    if not (times or options.run):
+        for name in sorted(spanned & integration.get("start", {}).keys()):
+            raise InputError(f"{name} spans the plane; it starts nowhere, except with --run")
     others = dict(integration.get("clamp", {})) | dict(integration.get("start", {}))
     others = {k: v for k, v in others.items() if k not in (x[0], y[0])}
     run = None
@@ -156,20 +167,32 @@ def _plane(system: ReducedSystem, parameters, integration, options):
         others = {k: v for k, v in state.items() if k not in (x[0], y[0])}
     found = plane(system, parameters, x=x, y=y, at=others)
     box = {x[0]: x[1:], y[0]: y[1:]}
-    points = fixed_points(system, parameters, within=box, hold=found.others, tries=16)
+    points = []
+    if not found.at_rest:
+        points = fixed_points(system, parameters, within=box, hold=found.others, tries=16)
     text = [
         _title(system, found.parameters),
         f"plane of {x[0]} in {x[1]:g} .. {x[2]:g} and {y[0]} in {y[1]:g} .. {y[2]:g}; others at",
         *(f"  {name:14} {value:.9g}" for name, value in found.others.items()),
         "",
         f"loss from {np.nanmin(found.loss):.6g} to {np.nanmax(found.loss):.6g}",
-        f"share of the rate that leaves the plane: up to {np.nanmax(found.across):.3g}",
-        "states of rest within the plane (the others held):" if points else
-        "no state of rest within the plane (the others held)",
-    ]  # fmt: skip
-    for point in points:
+    ]
+    missing = int(np.isnan(found.loss).sum())
+    if missing:
+        text.append(
+            f"hatched, {missing / found.loss.size:.0%} of it: the equations do not hold there"
+        )
+    if found.at_rest:
+        text.append("the plane is at rest throughout: neither coordinate moves on it")
+    else:
+        text.append(f"share of the rate that leaves the plane: up to {np.nanmax(found.across):.3g}")
+        what = "states of rest" if points else "no state of rest"
+        text.append(f"{what} within the plane (the others held){':' if points else ''}")
+    for members in _grouped(points):
+        point = members[0]
         where = ", ".join(f"{name} = {point.state[name]:.6g}" for name in found.names)
-        text.append(f"  {where}: {point.kind}, loss {point.loss:.6g}")
+        more = f" ({len(members)} of the kind found)" if len(members) > 1 else ""
+        text.append(f"  {where}: {point.kind}, loss {point.loss:.6g}{more}")
     result = {"values": found.parameters, "names": found.names, "others": found.others}
     result |= {k: getattr(found, k) for k in ("x", "y", "u", "v", "loss", "across")}
 
@@ -271,7 +294,8 @@ def _phases(system: ReducedSystem, parameters, integration, options):
     text += [
         "",
         f"plateau: |d log({of} - last {of})/d log t| < .1 for a factor of 1.2 in time or more;",
-        "what moves: shares of the sum of the coordinates' absolute changes.",
+        "end: less than a thousandth of the drop is left; what moves: shares of the sum of the",
+        "coordinates' absolute changes.",
     ]
     result = {"values": dict(trajectory.parameters), "of": of, "phases": [vars(p) for p in found]}
 
