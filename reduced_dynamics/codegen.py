@@ -44,6 +44,7 @@ from derivations.staged import (
 )
 from derivations.windows import Windows
 from reduced_dynamics.codegen_named import definitions
+from reduced_dynamics.decorators import INLINE, LEAN, PLAIN, allocates, decorator
 
 #: With at most this many coordinates the Hessian is one function; beyond, one that takes a
 #: direction, called for every coordinate, keeps the module (and its compilation) small.
@@ -134,12 +135,17 @@ class _Exp:
 
 
 class _Function:
-    """Lowers one program to the body of one function."""
+    """Lowers one program to the body of one function.
 
-    def __init__(self, program: Program, outputs: Sequence[sp.Expr]):
+    Outputs go to `places`, by default ``out[0]``, ``out[1]``, …
+    """
+
+    def __init__(self, program: Program, outputs: Sequence[sp.Expr], places: Sequence[str] = ()):
         self.program = program
         self.pairs = program.pair_symbols
-        self.outputs = outputs
+        self.outputs = dict(
+            zip(places or [f"out[{k}]" for k in range(len(outputs))], outputs, strict=True)
+        )
         self.regions = {r.name: r for r in program.regions}
         self.scalars: list[list[Stage]] = [[]]
         self.loops: list[_Loop] = [_Loop()]
@@ -236,8 +242,7 @@ class _Function:
             self._emit_scalars(scalars)
             if loop.stages:
                 self._emit_loop(level, loop)
-        targets = [(f"out[{k}]", e) for k, e in enumerate(self.outputs)]
-        self._assign(self.out, targets)
+        self._assign(self.out, [*self.outputs.items()])
         return self.out.lines
 
     def _room(self) -> None:
@@ -561,12 +566,14 @@ def _named(
     lowered: _Function,
     parameters: Sequence[sp.Symbol],
     direction: Sequence[sp.Symbol] = (),
-    decorator: str = "@njit(cache=True, nogil=True, error_model='numpy')",
+    head: str = "",
+    target: str = "out",
 ) -> str:
     """A function of that name from its lowered body, reading what the body uses."""
     body = "\n".join(lowered.body())
-    arguments = "z, v, par, out" if direction else "z, par, out"
-    lines = [f"{decorator}\ndef {name}({arguments}):"]
+    head = head or (PLAIN if allocates(body) else LEAN)
+    arguments = f"z, v, par, {target}" if direction else f"z, par, {target}"
+    lines = [f"{head}\ndef {name}({arguments}):"]
     for k, symbol in enumerate(lowered.program.coordinates):
         lines.append(f"    {symbol} = z[{k}]")
     for k, symbol in enumerate(direction):
@@ -604,8 +611,8 @@ def _columns(
     places = [f"out[{k * width} + lane_]" for k in range(len(live))]
     entries = [along.outputs[f"h_{c}"] for c in live]
     lowered = Wide(along, entries, inputs, places, str(width))
-    decorator = "@njit(cache=True, nogil=True, error_model='numpy', fastmath={'contract'})"
-    return _named(name, lowered, parameters, decorator=decorator)
+    head = decorator(allocates=True, fastmath="'contract'")
+    return _named(name, lowered, parameters, head=head)
 
 
 def _returned(expr: sp.Expr) -> list[str]:
@@ -615,35 +622,34 @@ def _returned(expr: sp.Expr) -> list[str]:
 
 
 _WRAPPERS = '''
-@njit(cache=True, nogil=True, error_model="numpy")
+{thin}
 def values(z, par, out):
     """Loss and observables into `out`; returns the loss."""
     {values}
     return out[0]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+{thin}
 def gradient(z, par, out):
     """Loss, observables and ∂loss/∂z into `out`; returns the loss."""
     {gradient}
     return out[0]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+{thin}
 def rate_into(z, par, out, rate):
     """dz/dt{of_loss} into `rate`; into `out` what `gradient` gives."""
     gradient(z, par, out)
     {rate}
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+{of_jacobian}
 def jacobian_into(z, par, matrix):
     """∂(dz/dt)/∂z{of_hessian} into `matrix`."""
-    matrix[:] = 0.0
     {hessian}{mobile_jacobian}
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+{plain}
 def flow(t, z, par):
     """dz/dt{of_loss}."""
     out, rate = np.empty({n_gradient}), np.empty({n})
@@ -651,7 +657,7 @@ def flow(t, z, par):
     return rate
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+{plain}
 def jacobian(t, z, par):
     """∂(dz/dt)/∂z{of_hessian}."""
     matrix = np.empty(({n}, {n}))
@@ -659,7 +665,7 @@ def jacobian(t, z, par):
     return matrix
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+{plain}
 def value_table(zs, par):
     """`values` at every row of `zs`."""
     table = np.empty((zs.shape[0], {n_values}))
@@ -668,7 +674,7 @@ def value_table(zs, par):
     return table
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+{plain}
 def invariants(zs, par):
     """The first integrals at every row of `zs`."""
     table = np.empty((zs.shape[0], {n_invariants}))
@@ -677,7 +683,7 @@ def invariants(zs, par):
     return table
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+{plain}
 def descend(z, par, step, n, held):
     """`n` steps of gradient descent of the coordinates not `held`: the n + 1 states."""
     path = np.empty((n + 1, {n}))
@@ -718,10 +724,21 @@ _update(path[k], np.append(out[{n_values}:], step), par, path[k + 1])
                 path[k + 1, j] = path[k, j]"""
 
 
-def _dispatch(derivation: Derivation, call: str, count: int, target: str = "out") -> str:
-    """Statements that choose the variant, and average over the query where it is given as 0.
+def _dispatch(
+    derivation: Derivation, call: str, mean: str, shape: Sequence[int], target: str = "out"
+) -> list[str]:
+    """Statements that choose the variant, and a function of the mean over queries if needed.
 
-    `call` is a statement with placeholders {k} (variant), {par} and {out}, filling `count` numbers.
+    Parameters
+    ----------
+    call : str
+        A statement with placeholders {k} (variant), {par} and {out}.
+    mean : str
+        Name of the function of (z, par, out) that averages where the query is given as 0.
+    shape : sequence of int
+        Of what is filled.
+    target : str
+        Its name where the statements stand.
     """
     names = list(map(str, derivation.parameters))
 
@@ -738,22 +755,34 @@ def _dispatch(derivation: Derivation, call: str, count: int, target: str = "out"
         return lines
 
     if derivation.average is None:
-        return "\n    ".join(choose("par", target))
+        return ["\n    ".join(choose("par", target))]
     k, over = names.index(str(derivation.average)), names.index(str(N))
     lines = [
         f"if par[{k}] > 0.0:",
         *("    " + line for line in choose("par", target)),
-        "else:  # the mean over all queries",
+        "else:",
+        f"    {mean}(z, par, {target})",
+    ]
+    indices = "jk"[: len(shape)]
+    cell = ", ".join(indices)
+    loops = [
+        "    " * depth + f"for {index} in range({count}):"
+        for depth, (index, count) in enumerate(zip(indices, shape, strict=True))
+    ]
+    average = [
+        PLAIN,
+        f"def {mean}(z, par, out):",
+        '    """The mean over all queries."""',
         "    single = par.copy()",
-        f"    part = np.empty({count})",
-        f"    {target}[:] = 0.0",
+        f"    part = np.empty({tuple(shape)})",
+        "    out[:] = 0.0",
         f"    for query in range(1, int(par[{over}]) + 1):",
         f"        single[{k}] = query",
         *("        " + line for line in choose("single", "part")),
-        f"        for j in range({count}):",
-        f"            {target}[j] += part[j] / par[{over}]",
+        *("        " + line for line in loops),
+        "        " + "    " * len(shape) + f"out[{cell}] += part[{cell}] / par[{over}]",
     ]
-    return "\n    ".join(lines)
+    return ["\n    ".join(lines), "\n".join(average) + "\n"]
 
 
 def module_source(derivation: Derivation) -> str:
@@ -783,41 +812,44 @@ def module_source(derivation: Derivation) -> str:
         functions.append(_function(f"_gradient_{k}", with_gradient, value + slopes, parameters))
         if n <= WHOLE_HESSIAN:
             second = hessian(program)
-            entries = [second.outputs[f"d_{a}_{b}"] for a in coordinates for b in coordinates]
-            functions.append(_function(f"_hessian_{k}", second, entries, parameters))
+            entries = {
+                f"matrix[{i}, {j}]": -second.outputs[f"d_{a}_{b}"]
+                for i, a in enumerate(coordinates)
+                for j, b in enumerate(coordinates)
+            }
+            lowered = _Function(second, [*entries.values()], [*entries])
+            functions.append(_named(f"_hessian_{k}", lowered, parameters, target="matrix"))
         elif live:
             functions.append(_columns(f"_hessian_{k}", with_gradient, live, parameters))
     if n <= WHOLE_HESSIAN:
-        dispatch = _dispatch(derivation, "_hessian_{k}(z, {par}, {out})", n * n, "flat")
-        hessian_body = (
-            f"flat = matrix.reshape({n * n})\n    {dispatch}\n"
-            f"    for k in range({n * n}):\n        flat[k] = -flat[k]"
-        )
+        square = "_hessian_{k}(z, {par}, {out})", "_mean_hessian", (n, n)
+        of_hessian, *mean = _dispatch(derivation, *square, target="matrix")
     elif not live:
-        hessian_body = "# no coordinate appears in the loss"
+        of_hessian, mean = "matrix[:] = 0.0  # no coordinate appears in the loss", []
     else:
         places = "".join(f"{coordinates.index(c)}, " for c in live).strip()
         count = len(live)
-        dispatch = _dispatch(
-            derivation, "_hessian_{k}(z, {par}, {out})", count * _width(count), "flat"
-        )
-        hessian_body = "\n    ".join(
+        flat = "_hessian_{k}(z, {par}, {out})", "_mean_hessian", (count * _width(count),)
+        choice, *mean = _dispatch(derivation, *flat, target="flat")
+        of_hessian = "\n    ".join(
             [
+                "matrix[:] = 0.0",
                 f"flat = np.empty({count * _width(count)})",
-                *dispatch.split("\n    "),
+                *choice.split("\n    "),
                 f"places = ({places})  # the other coordinates never appear",
                 f"for j in range({count}):",
                 f"    for k in range({count}):",
                 f"        matrix[places[j], places[k]] = -flat[j * {_width(count)} + k]",
             ]
         )
-    return assemble(
-        derivation,
-        functions,
-        values=_dispatch(derivation, "_values_{k}(z, {par}, {out})", n_values),
-        gradient=_dispatch(derivation, "_gradient_{k}(z, {par}, {out})", n_values + n),
-        hessian=hessian_body,
-    )
+    functions += mean
+    for_values = "_values_{k}(z, {par}, {out})", "_mean_values", (n_values,)
+    for_gradient = "_gradient_{k}(z, {par}, {out})", "_mean_gradient", (n_values + n,)
+    of_values, *mean = _dispatch(derivation, *for_values)
+    functions += mean
+    of_gradient, *mean = _dispatch(derivation, *for_gradient)
+    functions += mean
+    return assemble(derivation, functions, of_values, of_gradient, of_hessian)
 
 
 def _chart(derivation: Derivation) -> list[str]:
@@ -856,8 +888,8 @@ def assemble(
     functions : sequence of str
         Source of the functions that the bodies call.
     values, gradient, hessian : str
-        Statements that fill ``out`` (loss and observables; the same and the gradient) and subtract
-        the Hessian from ``matrix``.
+        Statements that fill ``out`` (loss and observables; the same and the gradient) and
+        ``matrix`` (−1 times the Hessian).
     more_parameters : str
         What follows the named parameters in ``par``.
     imports : str
@@ -888,14 +920,20 @@ def assemble(
         '''
     )
     sizes = {"n": n, "n_values": n_values, "n_gradient": n_values + n}
+    # Calls cost small systems much; copies of large ones cost their compilation more.
+    thin = INLINE if n <= WHOLE_HESSIAN else LEAN
+    mobile_jacobian = _MOBILE_JACOBIAN.format(**sizes) if mobile else ""
     wrappers = _WRAPPERS.format(
+        plain=PLAIN,
+        thin=thin,
+        of_jacobian=PLAIN if allocates(hessian + mobile_jacobian) else thin,
         values=values,
         gradient=gradient,
         hessian=hessian,
         of_loss=" = −mobility·∂loss/∂z" if mobile else " = −∂loss/∂z",
         of_hessian=", −∂²loss/∂z² and what the mobility adds" if mobile else " = −∂²loss/∂z²",
         rate=(_MOBILE_RATE if mobile else _PLAIN_RATE).format(**sizes),
-        mobile_jacobian=_MOBILE_JACOBIAN.format(**sizes) if mobile else "",
+        mobile_jacobian=mobile_jacobian,
         descent=(_WEIGHT_DESCENT if derivation.update else _PLAIN_DESCENT).format(**sizes),
         n_invariants=len(derivation.invariants),
         **sizes,

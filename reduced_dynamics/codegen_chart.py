@@ -11,10 +11,11 @@ from __future__ import annotations
 from derivations.derivation import Derivation
 from derivations.staged import Program
 from reduced_dynamics.codegen import function_source
+from reduced_dynamics.decorators import PLAIN
 
 _CHART = '''
 
-@njit(cache=True, nogil=True, error_model="numpy")
+{plain}
 def chart_flow(t, y, par):
     """dy/dt of y = ({names})."""
     rate = np.empty({n})
@@ -22,7 +23,7 @@ def chart_flow(t, y, par):
     return rate
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+{plain}
 def chart_jacobian(t, y, par):
     """∂(dy/dt)/∂y."""
     matrix = np.empty(({n}, {n}))
@@ -30,7 +31,7 @@ def chart_jacobian(t, y, par):
     return matrix
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+{plain}
 def to_chart(zs, par):
     """y for every row of `zs`."""
     ys = np.empty_like(zs)
@@ -39,7 +40,7 @@ def to_chart(zs, par):
     return ys
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+{plain}
 def from_chart(ys, par):
     """z for every row of `ys`."""
     zs = np.empty_like(ys)
@@ -62,4 +63,4 @@ def chart_source(derivation: Derivation) -> str:
         program = Program(coordinates, parameters, (), chart.stages, {})
         parts.append(function_source(name, program, outputs, parameters))
     names = ", ".join(map(str, chart.coordinates))
-    return "\n\n" + "\n\n".join(parts) + _CHART.format(names=names, n=n, square=n * n)
+    return "\n\n" + "\n\n".join(parts) + _CHART.format(plain=PLAIN, names=names, n=n, square=n * n)

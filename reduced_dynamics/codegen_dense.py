@@ -38,8 +38,9 @@ from derivations.derivation import Derivation
 from derivations.staged import i
 from reduced_dynamics.codegen import assemble
 from reduced_dynamics.codegen import print_expression as _print
+from reduced_dynamics.decorators import decorator
 
-_DECORATOR = "@njit(cache=True, nogil=True, error_model='numpy', fastmath={'reassoc', 'contract'})"
+_DECORATOR = decorator(allocates=True, fastmath="'reassoc', 'contract'")
 
 
 def dense_source(derivation: Derivation) -> str:
@@ -64,7 +65,7 @@ def dense_source(derivation: Derivation) -> str:
         functions,
         values="_values(z, par, out)",
         gradient="_gradient(z, par, out)",
-        hessian="_hessian(z, par, matrix)",
+        hessian="matrix[:] = 0.0\n    _hessian(z, par, matrix)",
         more_parameters=", then for every draw the Gram matrices of "
         + ", ".join(space.name for space in program.spaces),
     )

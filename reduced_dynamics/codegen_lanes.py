@@ -27,13 +27,15 @@ from derivations.differentiate import gradient, hessian
 from derivations.staged import Program, Scalar, Softmax
 from reduced_dynamics.codegen import _Function
 from reduced_dynamics.codegen_wide import Wide
+from reduced_dynamics.decorators import decorator
 
 #: With more coordinates, a closed form's registers and first-level cache no longer do.
 MOST = 4
 #: What a lane's code may call.
 _CALLS = {"_exp", "max", "min", "abs", "math.sqrt"}
 
-_HEAD = '@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})'
+#: Decorators: of what allocates nothing, and of what does.
+_LEAN, _PLAIN = (decorator(allocates=x, fastmath="'contract'") for x in (False, True))
 
 
 def lane_source(derivation: Derivation) -> str:
@@ -106,7 +108,7 @@ def _looped(derivation: Derivation) -> str:
     parameters = derivation.parameters
     used = {c for _, p in derivation.variants for c in p.used_coordinates()}
     gathered = _GATHERED.format(
-        head=_HEAD,
+        head=_PLAIN,
         active=[k for k, c in enumerate(derivation.coordinates) if c in used],
         shared="".join(f"par[{k}], " for k, p in enumerate(parameters) if p.is_integer).strip(),
     )
@@ -124,7 +126,7 @@ def _wide(derivation, signature: str, program: Program, places, outputs) -> str:
             lane[str(parameter)] = f"par[{k} * _LANES + lane_]"
     body = Wide(program, outputs, lane, places, "_LANES").body()
     lines = ["    " + line for line in lines] + body
-    text = "\n".join([_HEAD, f"def {signature}:", *lines]) + "\n"
+    text = "\n".join([_PLAIN, f"def {signature}:", *lines]) + "\n"
     return text.replace("math.exp(", "_exp(")
 
 
@@ -202,7 +204,7 @@ def _function(
         for k, symbol in enumerate(symbols)
         if str(symbol) in used
     ]
-    lines = [_HEAD, f"def {name}({arguments}):", "    for lane_ in range(_LANES):"]
+    lines = [_LEAN, f"def {name}({arguments}):", "    for lane_ in range(_LANES):"]
     return "\n".join([*lines, *("        " + line for line in [*reads, *renamed])]) + "\n"
 
 

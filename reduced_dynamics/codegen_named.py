@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 import sympy as sp
 
 from derivations.named import Named
+from reduced_dynamics.decorators import INLINE, LEAN
 
 _TABULATED = '''\
-@njit(cache=True, nogil=True, error_model="numpy")
+{head}
 def tabulated(par, table, order, x):
     """Derivative `order` of a table at x by Clenshaw's recurrence; constant beyond its interval."""
     n = int(par[{start}])
@@ -53,7 +54,7 @@ def definitions(
         if function.__name__ not in called:
             continue
         lines = [
-            "@njit(cache=True, nogil=True, error_model='numpy')",
+            LEAN,
             f"def {function.__name__}({', '.join(map(str, function.arguments))}):",
             f'    """{function.__doc__.splitlines()[0]}"""',
         ]
@@ -65,7 +66,7 @@ def definitions(
                 lines += ["    " + line for line in body(expr)]
         yield "\n".join(lines) + "\n"
     if "tabulated" in called:
-        yield _TABULATED.format(start=parameters)
+        yield _TABULATED.format(head=INLINE, start=parameters)
 
 
 def _subclasses(cls: type) -> set[type]:

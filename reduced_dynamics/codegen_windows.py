@@ -35,8 +35,9 @@ from derivations.windows import (
 from reduced_dynamics.codegen import assemble
 from reduced_dynamics.codegen import print_expression as _print
 from reduced_dynamics.codegen_exponential import LANES
+from reduced_dynamics.decorators import PLAIN, decorator
 
-_DECORATOR = "@njit(cache=True, nogil=True, error_model='numpy', fastmath={'reassoc', 'contract'})"
+_DECORATOR = decorator(allocates=True, fastmath="'reassoc', 'contract'")
 
 #: Of so many states at most, the innermost loop over states is written out within that over
 #: samples: what it does not change is read once, and what it sums stays in a register.
@@ -60,14 +61,16 @@ def windows_source(derivation: Derivation) -> str:
     functions = [
         _Function("_values", prune(program), names).source(),
         _Function("_gradient", with_gradient, names + slopes).source(),
-        _HESSIAN.format(n=len(slopes), n_values=len(names), total=len(names) + len(slopes)),
+        _HESSIAN.format(
+            head=PLAIN, n=len(slopes), n_values=len(names), total=len(names) + len(slopes)
+        ),
     ]
     return assemble(
         derivation,
         functions,
         values="_values(z, par, out)",
         gradient="_gradient(z, par, out)",
-        hessian="_hessian(z, par, matrix)",
+        hessian="matrix[:] = 0.0\n    _hessian(z, par, matrix)",
         more_parameters=", the number of blocks, then for every block of "
         f"{LANES} samples the tables {', '.join(program.data)}",
         imports="\nfrom reduced_dynamics.codegen_exponential import exponential\n",
@@ -75,7 +78,7 @@ def windows_source(derivation: Derivation) -> str:
 
 
 _HESSIAN = '''\
-@njit(cache=True, nogil=True, error_model='numpy')
+{head}
 def _hessian(z, par, matrix):
     """Subtracts the Hessian, by central differences of the gradient."""
     ahead, behind, moved = np.empty({total}), np.empty({total}), z.copy()

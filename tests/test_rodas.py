@@ -149,16 +149,13 @@ def fixed_steps(system, count, end=2.0):
     module = integrator(problem.system, problem.values, problem.compiled)._module
     z, h = problem.z0.copy(), end / count
     held, par = np.zeros(2, bool), problem.par
-    rate, out, after = np.empty(2), np.empty(module.VALUES + 2), np.empty(2)
-    jacobian, matrix, stages = np.empty((2, 2)), np.empty((2, 2)), np.empty((8, 2))
-    inner, middle = np.empty((3, 2)), None
+    room = module.make_room()
+    vectors, squares, stages, inner, outs, *_ = room
+    rate, after, jacobian, out, middle = vectors[0], vectors[4], squares[0], outs[0], None
     for n in range(count):
         module.rate_into(z, par, out, rate)
         module.jacobian_into(z, par, jacobian)
-        assert module.attempt(
-            z, h, par, held, rate, jacobian, matrix, np.empty(2, np.int64), stages, np.empty(2),
-            np.empty(2), out, after,
-        )  # fmt: skip
+        assert module.attempt(z, h, par, held, room)
         if n == count // 2:
             module.dense(stages, inner)
             middle = np.empty(2)

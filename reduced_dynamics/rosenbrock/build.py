@@ -12,6 +12,7 @@ import numpy as np
 
 from reduced_dynamics import cache
 from reduced_dynamics.compiled import CompiledModule, CompiledSystem
+from reduced_dynamics.decorators import INLINE, decorator
 from reduced_dynamics.rosenbrock import tableau
 from reduced_dynamics.system import ReducedSystem
 
@@ -40,7 +41,7 @@ def _combination(weights: np.ndarray, form: str) -> str:
 
 def stage_source() -> str:
     """`interface.stage` and `interface.dense` with the tableau's numbers in place."""
-    head = '@njit(cache=True, nogil=True, error_model="numpy")'
+    head = INLINE
     lines = [head, "def stage(s, z, h, stages, base, right):", "    inverse = 1.0 / h"]
     for s in range(1, tableau.STAGES):
         lines += [
@@ -59,7 +60,7 @@ def stage_source() -> str:
 
 def lane_stage_source(size: int) -> str:
     """The linear algebra of a step for all lanes, with the tableau's numbers in place."""
-    head = '@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})'
+    head = decorator(allocates=False, fastmath="'contract'")
     stored = "stages[{j} * WIDE + i]"
     lines = [head, "def lane_stage(s, z, inverse, stages, base, right):"]
     for s in range(1, tableau.STAGES):
@@ -75,6 +76,7 @@ def lane_stage_source(size: int) -> str:
         for m in range(3)
     ]
     if size > WRITTEN_OUT:
+        head = decorator(allocates=True, fastmath="'contract'")
         return "\n".join([*lines, "", "", _LOOPS.format(head=head, inverse=1.0 / tableau.GAMMA)])
     return "\n".join([*lines, "", "", *_elimination(size, head)]) + "\n"
 

@@ -48,8 +48,13 @@ DEPTH, DEEPEST, PARTS, MOST = 12, 40, 20_000, 256
 PLACES = 0.5 - 0.5 * np.cos(np.pi * np.arange(NODES) / (NODES - 1))
 TO_COEFFICIENTS = np.linalg.inv(chebyshev.chebvander(2.0 * PLACES - 1.0, NODES - 1))
 
+#: Counting references to arrays takes most of a small system's time. It is left out where nothing
+#: is allocated: all room comes from `march` and `march_points`.
+lean = njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+inlined = njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
 
-@njit(cache=True, nogil=True, error_model="numpy")
+
+@inlined
 def factor(matrix, pivots):
     """LU decomposition in place with partial pivoting; False if singular or not finite."""
     for k in range(SIZE):
@@ -72,55 +77,65 @@ def factor(matrix, pivots):
     return True
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def solve(matrix, pivots, x):
-    """Solve in place with what `factor` left."""
+@inlined
+def solve(matrix, pivots, x, s):
+    """Solve for row s of `x`, in place, with what `factor` left."""
     for k in range(SIZE):
         p = pivots[k]
         if p != k:
-            x[k], x[p] = x[p], x[k]
+            x[s, k], x[s, p] = x[s, p], x[s, k]
     for k in range(SIZE):
         for j in range(k):
-            x[k] -= matrix[k, j] * x[j]
+            x[s, k] -= matrix[k, j] * x[s, j]
     for k in range(SIZE - 1, -1, -1):
         for j in range(k + 1, SIZE):
-            x[k] -= matrix[k, j] * x[j]
-        x[k] *= matrix[k, k]
+            x[s, k] -= matrix[k, j] * x[s, j]
+        x[s, k] *= matrix[k, k]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def attempt(z, h, par, held, rate, jacobian, matrix, pivots, stages, base, right, out, after):
+@inlined
+def attempt(z, h, par, held, room):
     """One step of length h from z, whose rate is known: the stages, and the state after it."""
+    vectors, squares, stages, _, outs, _, _, pivots, _ = room
+    rate, base, right, slope, after = vectors[0], vectors[1], vectors[2], vectors[3], vectors[4]
+    jacobian, matrix, out = squares[0], squares[1], outs[2]
     for j in range(SIZE):
         for k in range(SIZE):
             matrix[j, k] = -jacobian[j, k]
         matrix[j, j] += 1.0 / (h * GAMMA)
     if not factor(matrix, pivots):
         return False
-    for k in range(SIZE):
-        stages[0, k] = rate[k]
-    solve(matrix, pivots, stages[0])
-    for s in range(1, 8):
-        stage(s, z, h, stages, base, right)
-        rate_into(base, par, out, stages[s])
-        for k in range(SIZE):
-            stages[s, k] = right[k] + (0.0 if held[k] else stages[s, k])
-        solve(matrix, pivots, stages[s])
+    for s in range(8):
+        if s == 0:
+            for k in range(SIZE):
+                stages[0, k] = rate[k]
+        else:
+            stage(s, z, h, stages, base, right)
+            rate_into(base, par, out, slope)
+            for k in range(SIZE):
+                stages[s, k] = right[k] + (0.0 if held[k] else slope[k])
+        solve(matrix, pivots, stages, s)
     for k in range(SIZE):
         after[k] = base[k] + stages[7, k]
     return True
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inlined
+def between(x, z, after, inner, k):
+    """Coordinate k of the dense output at x in [0, 1]."""
+    return z[k] + x * (
+        (after[k] - z[k]) + (1.0 - x) * (inner[0, k] + x * (inner[1, k] + x * inner[2, k]))
+    )
+
+
+@inlined
 def place(x, z, after, inner, state):
     """The dense output at x in [0, 1] into `state`."""
     for k in range(SIZE):
-        state[k] = z[k] + x * (
-            (after[k] - z[k]) + (1.0 - x) * (inner[0, k] + x * (inner[1, k] + x * inner[2, k]))
-        )
+        state[k] = between(x, z, after, inner, k)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inlined
 def out_of_reach(z, after, inner, level, k):
     """Whether coordinate k keeps away from a level: its Bernstein coefficients have one sign."""
     first, last = z[k] - level, after[k] - level
@@ -134,7 +149,7 @@ def out_of_reach(z, after, inner, level, k):
     return low > 0.0 or high < 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@lean
 def watched(x, what, level, z, after, inner, par, state, out):
     """A watched quantity minus its level at x in [0, 1] within the step."""
     place(x, z, after, inner, state)
@@ -144,7 +159,7 @@ def watched(x, what, level, z, after, inner, par, state, out):
     return out[what - SIZE] - level
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@lean
 def polish(low, high, at_low, at_high, what, level, z, after, inner, par, state, out):
     """The root between two places of opposite sign, by Chandrupatla's method."""
     a, b, c = high, low, low
@@ -174,10 +189,9 @@ def polish(low, high, at_low, at_high, what, level, z, after, inner, par, state,
     return best
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def examine(node):
+@lean
+def examine(node, coefficients):
     """What nodes of an interpolant tell: 0 no root, 1 monotone, 2 look closer, 3 unresolved."""
-    coefficients = np.empty(NODES)
     variation = 0.0
     for j in range(NODES):
         total = 0.0
@@ -206,18 +220,17 @@ def examine(node):
     return 1 if abs(constant) > others else 2
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def search(what, level, first, last, z, after, inner, par, state, out, found, signs, count):
+@lean
+def search(what, level, first, last, z, after, inner, par, state, out, found, signs, count, room):
     """All sign changes of a watched quantity within a step, in order, after the `count` known.
 
     `first` and `last` are its values at the step's ends. What touches 0 within the step has not
     crossed; what is 0 at its end has, and what is 0 at its start has done so in the step before.
-    Returns the new count, or −1 if there are more than the arrays hold.
+    `room` is of shape (7, 2 * DEEPEST). Returns the new count, or −1 if there are more than the
+    arrays hold.
     """
-    lows, highs = np.empty(2 * DEEPEST), np.empty(2 * DEEPEST)
-    at_low, at_high = np.empty(2 * DEEPEST), np.empty(2 * DEEPEST)
-    depths = np.empty(2 * DEEPEST, np.int64)
-    node = np.empty(NODES)
+    lows, highs, at_low, at_high, depths = room[0], room[1], room[2], room[3], room[4]
+    node, coefficients = room[5], room[6]
     lows[0], highs[0], at_low[0], at_high[0], depths[0] = 0.0, 1.0, first, last, 0
     waiting, looked = 1, 0
     previous, before, sign, zero = 0.0, first, 0, -1.0
@@ -236,7 +249,7 @@ def search(what, level, first, last, z, after, inner, par, state, out, found, si
             least, most = min(least, node[k]), max(most, node[k])
         kind = 1
         if most - least > 8.0 * 2.3e-16 * (abs(level) + max(abs(least), abs(most))):
-            kind = examine(node)
+            kind = examine(node, coefficients)
         if kind >= 2 and looked < PARTS and depth < (DEPTH if kind == 3 else DEEPEST):
             middle = low + (high - low) * 0.5
             g = node[NODES // 2]
@@ -271,7 +284,7 @@ def search(what, level, first, last, z, after, inner, par, state, out, found, si
     return count
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inlined
 def remote(first, middle, last):
     """Whether a watched value keeps away from its level, from three values within the step."""
     centre = 0.5 * middle + 0.25 * (first + last)
@@ -279,7 +292,7 @@ def remote(first, middle, last):
     return abs(centre) > REMOTE * variation
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@lean
 def first_step(rate, jacobian, z, rtol, atol, t_end):
     """A first step from the time in which the rate changes."""
     speed, bend = 0.0, 0.0
@@ -294,7 +307,17 @@ def first_step(rate, jacobian, z, rtol, atol, t_end):
     return min(t_end, (speed / bend) * min(1.0, rtol**0.2))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=True)
+def make_room():
+    """All that `advance` works with."""
+    return (
+        np.empty((7, SIZE)), np.empty((2, SIZE, SIZE)), np.empty((8, SIZE)), np.empty((3, SIZE)),
+        np.empty((4, VALUES + SIZE)), np.empty(MOST), np.empty((7, 2 * DEEPEST)),
+        np.empty(SIZE, np.int64), np.empty((3, MOST), np.int64),
+    )  # fmt: skip
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=True)
 def march(
     z, clock, counts, par, held, watch, levels, directions, first_only, seen, t_end, rtol, atol,
     most_steps, at, at_states, step_t, step_nodes, step_values,
@@ -317,18 +340,26 @@ def march(
 
     Returns RUNNING if a record is full, DONE at the end, or what failed.
     """
+    return advance(
+        z, clock, counts, par, held, watch, levels, directions, first_only, seen, t_end, rtol, atol,
+        most_steps, at, at_states, step_t, step_nodes, step_values,
+        crossing_event, crossing_t, crossing_sign, crossing_state, make_room(),
+    )  # fmt: skip
+
+
+@lean
+def advance(
+    z, clock, counts, par, held, watch, levels, directions, first_only, seen, t_end, rtol, atol,
+    most_steps, at, at_states, step_t, step_nodes, step_values,
+    crossing_event, crossing_t, crossing_sign, crossing_state, room,
+):  # fmt: skip
+    """`march`, with the room that `make_room` makes."""
+    vectors, squares, stages, inner, outs, found, searched, _, whole = room
     events = len(watch)
-    rate, base, right, after, state = (
-        np.empty(SIZE), np.empty(SIZE), np.empty(SIZE), np.empty(SIZE), np.empty(SIZE),
-    )  # fmt: skip
-    jacobian, matrix, stages = np.empty((SIZE, SIZE)), np.empty((SIZE, SIZE)), np.empty((8, SIZE))
-    pivots = np.empty(SIZE, np.int64)
-    inner, rate_after, middle = np.empty((3, SIZE)), np.empty(SIZE), np.empty(VALUES)
-    out, out_after, spare = (
-        np.empty(VALUES + SIZE), np.empty(VALUES + SIZE), np.empty(VALUES + SIZE),
-    )  # fmt: skip
-    found, signs = np.empty(MOST), np.empty(MOST, np.int64)
-    owner, order = np.empty(MOST, np.int64), np.empty(MOST, np.int64)
+    rate, after, state, rate_after = vectors[0], vectors[4], vectors[5], vectors[6]
+    jacobian = squares[0]
+    out, out_after, spare, middle = outs[0], outs[1], outs[2], outs[3]
+    signs, owner, order = whole[0], whole[1], whole[2]
     recording = len(step_t) > 0
     counts[RECORDED] = counts[CROSSED] = 0
     rejected = 0
@@ -362,9 +393,7 @@ def march(
         if last:
             h = remaining
         error = math.inf
-        if attempt(
-            z, h, par, held, rate, jacobian, matrix, pivots, stages, base, right, spare, after
-        ):
+        if attempt(z, h, par, held, room):
             rate_into(after, par, out_after, rate_after)
             counts[RHS] += 8
             error = 0.0
@@ -400,7 +429,7 @@ def march(
                     known = count
                     count = search(
                         what, levels[e], begin, end, z, after, inner, par, state, spare,
-                        found, signs, known,
+                        found, signs, known, searched,
                     )  # fmt: skip
                     if count < 0:
                         break
@@ -457,8 +486,10 @@ def march(
         if recording:
             row = counts[RECORDED]
             step_t[row] = clock[HIGH]
-            for k in range(NODES):
-                place(PLACES[k], z, after, inner, step_nodes[row, k])
+            for j in range(NODES - 1):
+                x = PLACES[j]
+                for k in range(SIZE):
+                    step_nodes[row, j, k] = between(x, z, after, inner, k)
             for k in range(SIZE):
                 step_nodes[row, NODES - 1, k] = after[k]
             for k in range(VALUES):
@@ -478,7 +509,7 @@ def march(
             return RUNNING
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=True)
 def march_points(
     points, starts, par, offsets, held, watch, levels, of_start, directions, from_start,
     t_ends, rtol, atol, most_steps, at,
@@ -489,6 +520,7 @@ def march_points(
     clock, own = np.empty(3), np.empty(events)
     out, z = np.empty(VALUES), np.empty(SIZE)
     none, no_nodes, no_values = np.empty(0), np.empty((0, NODES, SIZE)), np.empty((0, VALUES))
+    room = make_room()
     nothing, no_states = np.empty(0, np.int64), np.empty((0, SIZE))
     for p in points:
         given = par[offsets[p] : offsets[p + 1]]
@@ -506,10 +538,10 @@ def march_points(
                 event_t[p, e] = 0.0
         status[p] = NOT_FINITE
         if usable:
-            status[p] = march(
+            status[p] = advance(
                 z, clock, counts[p], given, held, watch, own, directions, True, event_t[p],
                 t_ends[p], rtol, atol, most_steps, at, at_states[p], none, no_nodes, no_values,
-                nothing, none, nothing, no_states,
+                nothing, none, nothing, no_states, room,
             )  # fmt: skip
             values(z, given, out)
         final[p] = z

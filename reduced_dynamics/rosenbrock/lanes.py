@@ -30,6 +30,7 @@ from reduced_dynamics.rosenbrock.interface import (
     rate_into,
 )
 from reduced_dynamics.rosenbrock.kernel import (
+    DEEPEST,
     DONE,
     GROW,
     JAC,
@@ -45,6 +46,7 @@ from reduced_dynamics.rosenbrock.kernel import (
     STUCK,
     TOO_MANY,
     first_step,
+    lean,
     search,
 )
 
@@ -56,6 +58,9 @@ WIDE = SIZE * LANES
 #: As `kernel.REMOTE`, for closed forms of exponentials and rational functions: what moves this
 #: little between three points of a step that the integrator resolves does not jump between them.
 REMOTE_LANE = 4.0
+
+#: Of loops over lanes, which allocate nothing; see `kernel.lean`.
+wide = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"}, _nrt=False)
 
 _LOG2E, _LN2_HIGH, _LN2_LOW = 1.4426950408889634, 0.6931471803691238, 1.9082149292705877e-10
 #: Added to a number, it leaves the nearest integer in the low bits.
@@ -82,7 +87,7 @@ def from_bits(typing, x):
     return types.float64(types.int64), generate
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@wide
 def exponential(x):
     """exp(x) without a branch, to about one unit in the last place, for −708 <= x <= 709.
 
@@ -114,7 +119,7 @@ def exponential(x):
 _LANES, _exp = LANES, exponential
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@wide
 def lane_errors(z, after, stages, rate, out, rtol, atol, errors):
     """The error of every lane's step over its tolerance; not a number where anything is not."""
     for l in range(LANES):
@@ -131,7 +136,7 @@ def lane_errors(z, after, stages, rate, out, rtol, atol, errors):
             errors[l] += 0.0 * out[k * LANES + l]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@wide
 def lane_steps(h, errors, steps):
     """The next step of every lane; the logarithm is the exponent's, good enough for a step."""
     for l in range(LANES):
@@ -143,7 +148,7 @@ def lane_steps(h, errors, steps):
         steps[l] = h[l] * min(max(grown, SHRINK), GROW)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@wide
 def lane_out_of_reach(k, level, z, after, inner, wanted, look):
     """Mark the lanes in which coordinate k may come to its level; see `kernel.out_of_reach`."""
     for l in range(LANES):
@@ -162,7 +167,7 @@ def lane_out_of_reach(k, level, z, after, inner, wanted, look):
         look[l] = near * wanted[l]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@wide
 def lane_remote(k, level, before, out, middle, wanted, look):
     """The same for value k, from its values at three points of the step."""
     for l in range(LANES):
@@ -173,7 +178,7 @@ def lane_remote(k, level, before, out, middle, wanted, look):
         look[l] = (0.0 if abs(centre) > REMOTE_LANE * variation else 1.0) * wanted[l]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@wide
 def lane_middle(z, after, inner, middle):
     """The dense output in the middle of every lane's step."""
     for k in range(WIDE):
@@ -182,7 +187,7 @@ def lane_middle(z, after, inner, middle):
         )
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc"}, _nrt=False)
 def any_of(marks):
     """More than 0 if any lane is marked."""
     total = 0.0
@@ -191,7 +196,7 @@ def any_of(marks):
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@lean
 def lane_judge(errors, ok, last, tried, taken, refused, row):
     """Accept (1) or reject (0) every busy lane's attempt, and count."""
     for l in range(LANES):
@@ -204,7 +209,7 @@ def lane_judge(errors, ok, last, tried, taken, refused, row):
         ok[l] = good if busy > 0.0 else -1.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@lean
 def lane_accept(ok, z, after, rate, rate_after, before, out):
     """Where a lane's step is accepted, what is after it becomes what is before the next."""
     for k in range(SIZE):
@@ -218,7 +223,7 @@ def lane_accept(ok, z, after, rate, rate_after, before, out):
             before[i] = out[i] if ok[l] > 0.0 else before[i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@lean
 def lane_clock(ok, h, high, low):
     """Advance every accepted lane's time, kept in two parts."""
     for l in range(LANES):
@@ -229,7 +234,7 @@ def lane_clock(ok, h, high, low):
         low[l] = rest - (high[l] - total)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=True)
 def march_lanes(
     points, starts, par, offsets, watch, levels, of_start, directions, from_start, t_ends, rtol,
     atol, most_steps, event_t, final, final_values, counts, status, reached,
@@ -261,6 +266,7 @@ def march_lanes(
     one_inner, one_matrix = np.empty((3, SIZE)), np.empty((SIZE, SIZE))
     one_out = np.empty(VALUES + SIZE)
     found, signs = np.empty(MOST), np.empty(MOST, np.int64)
+    searched = np.empty((7, 2 * DEEPEST))
 
     waiting, active, free = 0, 0, True
     for l in range(LANES):
@@ -371,6 +377,7 @@ def march_lanes(
                     count = search(
                         what, level[e, l], begin, end, one, one_after, one_inner,
                         par[offsets[p] : offsets[p + 1]], one_state, one_out, found, signs, 0,
+                        searched,
                     )  # fmt: skip
                     for c in range(count):
                         if pending[e, l] > 0.0 and directions[e] in (0, signs[c]):
