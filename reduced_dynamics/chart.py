@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+
+from reduced_dynamics.system import ReducedSystem
 
 
 class Coordinates:
@@ -38,13 +41,21 @@ class Charted(Coordinates):
         return self.compiled.chart_jacobian(t, y, self.par)
 
     def states(self, y: np.ndarray) -> np.ndarray:
-        rows = np.ascontiguousarray(np.atleast_2d(y.T))
-        return self.compiled.from_chart(rows, self.par).T.reshape(y.shape)
+        return self.rows(y.T).T
+
+    def rows(self, y: np.ndarray) -> np.ndarray:
+        """z where the solver is at `y`, shape (…, n)."""
+        rows = np.ascontiguousarray(y).reshape(-1, y.shape[-1])
+        return self.compiled.from_chart(rows, self.par).reshape(y.shape)
 
 
 def chart_of(problem) -> Coordinates:
     """The chart where the system has one for these parameters and no coordinate is held."""
-    usable = problem.system.chart
-    if usable is None or problem.held.any() or not usable(problem.values):
-        return Coordinates(problem)
-    return Charted(problem)
+    if applies(problem.system, problem.values, problem.held.any()):
+        return Charted(problem)
+    return Coordinates(problem)
+
+
+def applies(system: ReducedSystem, values: Mapping[str, Any], held: bool) -> bool:
+    """Whether the chart serves these parameters; never where some coordinate is `held`."""
+    return system.chart is not None and not held and system.chart(values)

@@ -547,18 +547,20 @@ class _Function:
 # ---------------------------------------------------------------- modules
 
 
-def _function(
+def function_source(
     name: str,
     program: Program,
     outputs: Sequence[sp.Expr],
     parameters: Sequence[sp.Symbol],
     direction: Sequence[sp.Symbol] = (),
+    target: str = "out",
+    cells: Sequence[str] = (),
 ) -> str:
-    return _named(name, _Function(program, outputs), parameters, direction)
+    """A function of (z, par, target) that computes a program's outputs, into `cells` of target.
 
-
-#: Source of a function of (z, par, out) that computes a program's outputs.
-function_source = _function
+    With a `direction`, these symbols are read from a further argument, ``v``.
+    """
+    return _named(name, _Function(program, outputs, cells), parameters, direction, target=target)
 
 
 def _named(
@@ -806,10 +808,12 @@ def module_source(derivation: Derivation) -> str:
     )
     for k, (_, program) in enumerate(derivation.variants):
         value = [program.outputs["loss"], *(program.outputs[o] for o in observables)]
-        functions.append(_function(f"_values_{k}", program, value, parameters))
+        functions.append(function_source(f"_values_{k}", program, value, parameters))
         with_gradient = gradient(program)
         slopes = [with_gradient.outputs[f"d_{c}"] for c in coordinates]
-        functions.append(_function(f"_gradient_{k}", with_gradient, value + slopes, parameters))
+        functions.append(
+            function_source(f"_gradient_{k}", with_gradient, value + slopes, parameters)
+        )
         if n <= WHOLE_HESSIAN:
             second = hessian(program)
             entries = {
@@ -817,8 +821,16 @@ def module_source(derivation: Derivation) -> str:
                 for i, a in enumerate(coordinates)
                 for j, b in enumerate(coordinates)
             }
-            lowered = _Function(second, [*entries.values()], [*entries])
-            functions.append(_named(f"_hessian_{k}", lowered, parameters, target="matrix"))
+            functions.append(
+                function_source(
+                    f"_hessian_{k}",
+                    second,
+                    [*entries.values()],
+                    parameters,
+                    target="matrix",
+                    cells=[*entries],
+                )
+            )
         elif live:
             functions.append(_columns(f"_hessian_{k}", with_gradient, live, parameters))
     if n <= WHOLE_HESSIAN:
@@ -862,13 +874,13 @@ def _chart(derivation: Derivation) -> list[str]:
         factors = [sp.sympify(derivation.mobility.get(c, 1)) for c in coordinates]
         slopes = [sp.diff(f, c) for f in factors for c in coordinates]
         functions += [
-            _function("_mobility", program, factors, parameters),
-            _function("_mobility_slopes", program, slopes, parameters),
+            function_source("_mobility", program, factors, parameters),
+            function_source("_mobility_slopes", program, slopes, parameters),
         ]
     if derivation.update:
         given = [*map(slope, coordinates), step]
         updated = [derivation.update.get(c, c - step * slope(c)) for c in coordinates]
-        functions.append(_function("_update", program, updated, parameters, given))
+        functions.append(function_source("_update", program, updated, parameters, given))
     return functions
 
 
@@ -900,7 +912,7 @@ def assemble(
     n, n_values = len(coordinates), 1 + len(observables)
     conserved = list(derivation.invariants.values())
     program = Program(coordinates, parameters, (), (), dict(derivation.invariants))
-    functions = [*functions, _function("_invariants", program, conserved, parameters)]
+    functions = [*functions, function_source("_invariants", program, conserved, parameters)]
     if not conserved:
         functions[-1] += "    pass\n"
     functions += _chart(derivation)

@@ -27,7 +27,7 @@ def chart_flow(t, y, par):
 def chart_jacobian(t, y, par):
     """∂(dy/dt)/∂y."""
     matrix = np.empty(({n}, {n}))
-    _chart_slopes(y, par, matrix.reshape({square}))
+    _chart_slopes(y, par, matrix)
     return matrix
 
 
@@ -54,13 +54,15 @@ def chart_source(derivation: Derivation) -> str:
     """What a module has in addition where its derivation has a chart."""
     chart, parameters, n = derivation.chart, derivation.parameters, len(derivation.coordinates)
     parts = []
-    for name, coordinates, outputs in (
-        ("_chart_rate", chart.coordinates, chart.rate),
-        ("_chart_slopes", chart.coordinates, chart.jacobian),
-        ("_inward", derivation.coordinates, chart.inward),
-        ("_outward", chart.coordinates, chart.outward),
+    cells = [f"matrix[{j}, {k}]" for j in range(n) for k in range(n)]
+    square = {"target": "matrix", "cells": cells}
+    for name, coordinates, outputs, where in (
+        ("_chart_rate", chart.coordinates, chart.rate, {}),
+        ("_chart_slopes", chart.coordinates, chart.jacobian, square),
+        ("_inward", derivation.coordinates, chart.inward, {}),
+        ("_outward", chart.coordinates, chart.outward, {}),
     ):
         program = Program(coordinates, parameters, (), chart.stages, {})
-        parts.append(function_source(name, program, outputs, parameters))
+        parts.append(function_source(name, program, outputs, parameters, **where))
     names = ", ".join(map(str, chart.coordinates))
-    return "\n\n" + "\n\n".join(parts) + _CHART.format(plain=PLAIN, names=names, n=n, square=n * n)
+    return "\n\n" + "\n\n".join(parts) + _CHART.format(plain=PLAIN, names=names, n=n)

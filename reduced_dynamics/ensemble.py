@@ -233,15 +233,17 @@ class _Arrays:
         system, compiled = group.system, group.compiled
         packed = [kind.packed for kind in group.kinds]
         count, size, values = len(group.points), len(system.names), 1 + len(compiled.observables)
-        columns = {"loss": size} | {k: size + 1 + c for c, k in enumerate(compiled.observables)}
-        columns |= {name: k for k, name in enumerate(system.names) if name not in columns}
+        columns = {name: k for k, name in enumerate(("loss", *compiled.observables))}
         events = system.events
         lengths = np.array([len(p) for p in packed], dtype=np.int64)[group.which]
         self.par = np.concatenate([*(packed[k] for k in group.which.tolist()), np.empty(0)])
         self.offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         self.starts = np.ascontiguousarray(group.starts, dtype=float)
+        if group.chart:
+            values += size
+            self._convert(compiled.to_chart, self.starts)
         self.held = np.array([name in clamp for name in system.names])
-        self.watch = np.array([columns[e.watch] for e in events], dtype=np.int64)
+        self.watch = single.watches(events, system.names, columns, group.chart)
         self.levels = np.array([threshold if e.level is None else e.level for e in events], float)
         self.of_start = np.array([e.of_start for e in events], dtype=bool)
         self.directions = np.array([e.direction for e in events], dtype=np.int64)
@@ -264,7 +266,7 @@ class _Arrays:
     def run(self, threads: int, lanes: bool | None):
         """Integrate all points; yields how many more are done."""
         group = self.group
-        compiled = integrator(group.system, group.values, group.compiled)
+        compiled = integrator(group.system, group.values, group.compiled, group.chart)
         together, shared = np.empty(0, np.int64), compiled.lane_shared
         # Points with equal loops share lanes where that is asked for: whether there are enough of
         # them is known to the user, and what a point gives must not depend on its neighbours.
@@ -293,6 +295,15 @@ class _Arrays:
                     part = alike[k : k + size]
                     tasks.append((len(part), partial(self._march, march, part)))
         yield from _spread(tasks, threads)
+        if group.chart:
+            for states in (self.final, *self.states.transpose(1, 0, 2)):
+                self._convert(group.compiled.from_chart, states)
+
+    def _convert(self, convert, states: np.ndarray) -> None:
+        """Every point's state into the chart or out of it, in place."""
+        for k in range(len(states)):
+            par = self.par[self.offsets[k] : self.offsets[k + 1]]
+            states[k] = convert(np.ascontiguousarray(states[k : k + 1]), par)[0]
 
     def _alike(self, points: np.ndarray) -> list[np.ndarray]:
         """Those of `points` that keep states at the same times, together."""
@@ -336,7 +347,7 @@ class _Arrays:
 
     def values_at(self, states: np.ndarray) -> np.ndarray:
         """Loss and observables at `states`, shape (points, m, 1 + observables)."""
-        table = np.full((*states.shape[:2], self.values.shape[1]), np.nan)
+        table = np.full((*states.shape[:2], 1 + len(self.group.compiled.observables)), np.nan)
         for k in range(len(states) if states.shape[1] else 0):
             par = self.par[self.offsets[k] : self.offsets[k + 1]]
             table[k] = self.group.compiled.value_table(np.ascontiguousarray(states[k]), par)

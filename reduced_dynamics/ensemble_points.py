@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from reduced_dynamics.chart import applies
 from reduced_dynamics.compiled import compile_system
 from reduced_dynamics.errors import InputError, unknown
 from reduced_dynamics.expressions import evaluate
@@ -31,11 +32,14 @@ class Group:
     kinds : list of Kind
         Those parameter values that differ.
     starts, ends : ndarray, shape (k, d) and (k,)
+    chart : bool
+        Whether they are integrated in the derivation's chart.
     """
 
     def __init__(self, kinds: list[Kind]):
         self.kinds = kinds
         self.system, self.values, self.compiled = kinds[0].system, kinds[0].values, None
+        self.chart = kinds[0].chart
         self.points = self.which = np.empty(0, np.int64)
         self.starts = self.ends = np.empty(0)
 
@@ -61,7 +65,8 @@ class Kind:
             raise InputError(f"the state can be reported at times >= 0, not at {min(times):g}")
         self.packed = np.array(own.pack(self.values), dtype=float)
         form = None if own is system else (own.key, own.names, own.events)
-        self.key = (form, *(self.values[name] for name in own.structure))
+        self.chart = applies(own, self.values, bool(held))
+        self.key = (form, self.chart, *(self.values[name] for name in own.structure))
 
 
 class Points:

@@ -254,8 +254,8 @@ class ReducedSystem:
         For a state that comes to move as log t: the time from which on it may. scipy's methods are
         then given log(1 + t/tempo) for time.
     chart : callable, optional
-        From parameter values to whether scipy's methods are given the derivation's chart for a
-        state (`derivations.derivation.Chart`), with no coordinate held.
+        From parameter values to whether solvers are given the derivation's chart for a state
+        (`derivations.derivation.Chart`), with no coordinate held.
     key : str
         Identifies the equations where they do not follow from this package's sources.
     """

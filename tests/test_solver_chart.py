@@ -6,13 +6,13 @@ import mpmath
 import numpy as np
 import pytest
 
-from reduced_dynamics import integrate
+from reduced_dynamics import integrate, integrate_many
 from reduced_dynamics.chart import Charted, chart_of
 from reduced_dynamics.compiled import compile_system
 from reduced_dynamics.problem import Options, Problem
 from reduced_dynamics.systems import get
 
-METHODS = ("LSODA", "Radau", "BDF")
+METHODS = ("LSODA", "Radau", "BDF", "Rodas5P")
 
 
 def compiled(n):
@@ -201,17 +201,58 @@ REFERENCE = {
 }
 
 
-@pytest.mark.parametrize(("n", "method"), [(10**6, "Radau"), *((10**9, m) for m in METHODS)])
+@pytest.mark.parametrize(
+    ("n", "method"), [(10**6, "Radau"), (10**6, "Rodas5P"), *((10**9, m) for m in METHODS)]
+)
 def test_large_sizes(n, method):
     trajectory = integrate("musat3", {"N": n}, method=method)
     for name, time in REFERENCE[n].items():
         assert trajectory.events[name] == pytest.approx(time, rel=1e-9)
-    # Of β²/2, some hundred at the end.
-    assert trajectory.invariants["first_integral"] < 2e-8
+    # Of β²/2, some hundred at the end; a step of Rodas5P has the trajectory's tolerance.
+    assert trajectory.invariants["first_integral"] < (2e-8 if method != "Rodas5P" else 1e-6)
     assert trajectory.loss_rise < 1e-14
     assert trajectory.stats["chart"] == 1
-    if method == "Radau":  # without the chart 8544 at N = 10⁶, and 135 811 at 10⁸
-        assert trajectory.stats["steps"] < 5000
+    # Without the chart: Radau 8544 at N = 10⁶ and 135 811 at 10⁸, Rodas5P 6471 and 27 549.
+    if method in ("Radau", "Rodas5P"):
+        assert trajectory.stats["steps"] < (5000 if method == "Radau" else 2000)
+
+
+def test_an_ensemble_of_all_sizes():
+    """Lanes, chart and, where a coordinate is held, neither; each point as alone."""
+    sizes = [64, 10**5, 10**9, 1000, 10**6]
+    at = ["0.5*N", "N**2", "4*N**2"]
+    given = {"N": sizes, "query": "last"}
+    start = {"gamma3": 0.3}
+    many = integrate_many("musat3", given, t_end="20*N**2", starts=start)
+    alone = integrate_many("musat3", given, t_end="20*N**2", starts=start, at=at, lanes=False)
+    assert many.done.all() and alone.done.all()
+    np.testing.assert_allclose(many.events, alone.events, rtol=1e-9)
+    np.testing.assert_allclose(many.final, alone.final, rtol=1e-8)
+    for k, n in enumerate(sizes):
+        times = [0.5 * n, n**2, 4 * n**2]
+        own = {"t_end": 20.0 * n**2, "method": "Rodas5P", "start": start}
+        run = integrate("musat3", {"N": n}, at=times, **own)
+        assert list(run.events.values()) == list(alone.events[k])
+        np.testing.assert_allclose(alone.states[k], run.at(times), rtol=1e-9)
+        assert alone.loss[k] == run.loss[-1] and alone.observables["A"][k] == run["A"][-1]
+        assert list(alone.final[k]) == list(run.z[-1])
+        assert run.stats.get("chart", 0) == (n >= 10**5)
+    held = integrate_many("musat3", given, t_end="N", clamp={"beta2": 0.5})
+    assert held.done.all() and (held.final[:, 1] == 0.5).all()
+
+
+def test_events_on_a_coordinate_that_the_chart_replaces():
+    """gamma3 is none of the chart's; crossings either way, and the states there."""
+    system = charted(10**6)
+    falling = replace(system.events[0], name="falls", watch="gamma3", level=1.2, direction=-1)
+    system = replace(system, events=(*system.events, falling))
+    run = integrate(system, {"N": 10**6}, start={"gamma3": 3.0}, method="Rodas5P", t_end=1e13)
+    plain = integrate(
+        replace(system, chart=None), {"N": 10**6}, start={"gamma3": 3.0}, method="Radau", t_end=1e13
+    )
+    found = [c for c in run.crossings if c.name == "falls"]
+    assert run.events["falls"] == pytest.approx(plain.events["falls"], rel=1e-8)
+    assert [c.state[2] for c in found] == pytest.approx([1.2] * len(found), rel=1e-9)
 
 
 def test_the_largest_size():

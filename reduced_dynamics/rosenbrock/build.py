@@ -12,7 +12,7 @@ import numpy as np
 
 from reduced_dynamics import cache
 from reduced_dynamics.compiled import CompiledModule, CompiledSystem
-from reduced_dynamics.decorators import INLINE, decorator
+from reduced_dynamics.decorators import INLINE, LEAN, decorator
 from reduced_dynamics.rosenbrock import tableau
 from reduced_dynamics.system import ReducedSystem
 
@@ -164,6 +164,36 @@ def _elimination(n: int, head: str) -> list[str]:
     return [*factor, "", "", *solve]
 
 
+_IN_CHART = '''\
+_values_of_z = values
+
+
+{lean}
+def values(y, par, out):
+    """Loss and observables of the state that y stands for, and behind them that state."""
+    _outward(y, par, out[{n_values}:])
+    _values_of_z(out[{n_values}:], par, out[:{n_values}])
+
+
+{inline}
+def rate_into(y, par, out, rate):
+    """dy/dt into `rate`; into `out` what `values` gives."""
+    values(y, par, out)
+    _chart_rate(y, par, rate)
+
+
+{inline}
+def jacobian_into(y, par, matrix):
+    """∂(dy/dt)/∂y into `matrix`."""
+    _chart_slopes(y, par, matrix)
+'''
+
+
+def in_chart(n_values: int) -> str:
+    """`interface`'s functions of a chart's y, in the place of those of z; see `codegen_chart`."""
+    return _IN_CHART.format(lean=LEAN, inline=INLINE, n_values=n_values)
+
+
 def _template(name: str) -> str:
     """The part of a file of this package that goes into generated modules."""
     _, mark, text = (_HERE / name).read_text().partition(_MARK)
@@ -172,7 +202,7 @@ def _template(name: str) -> str:
 
 
 def module_source(
-    system: str, size: int, n_values: int, lanes: str = "", parameters: int = 0
+    system: str, size: int, n_values: int, lanes: str = "", parameters: int = 0, chart: str = ""
 ) -> str:
     """The integrator's module from the source of a system's module.
 
@@ -184,6 +214,8 @@ def module_source(
         How many coordinates, values (the loss and the observables) and named parameters.
     lanes : str
         Source of its lane functions, if there are any.
+    chart : str
+        What takes the place of its functions, if the integrator works in a chart.
     """
     head = [
         "import math",
@@ -191,7 +223,7 @@ def module_source(
         f"SIZE, VALUES, PARAMETERS, GAMMA = {size}, {n_values}, {parameters}, {tableau.GAMMA!r}",
         f"LANES = {32 if size <= WRITTEN_OUT else 16}",
     ]
-    parts = [system, *head, "", stage_source(), _template("kernel.py")]
+    parts = [system, chart, *head, "", stage_source(), _template("kernel.py")]
     if lanes:
         parts += [_LANE_IMPORTS, _template("lanes.py"), lanes, lane_stage_source(size)]
     return "\n".join(parts)
@@ -221,6 +253,9 @@ SIGNATURES = {
 class Integrator(CompiledModule):
     """The functions of `kernel`, and where possible `lanes`, compiled together with a system.
 
+    With `chart`, states are those of the chart (`reduced_dynamics.chart`), there are no lanes, and
+    what is watched and recorded as values are loss, observables and coordinates.
+
     Attributes
     ----------
     lane_applies : callable or None
@@ -231,22 +266,33 @@ class Integrator(CompiledModule):
 
     signatures = SIGNATURES
 
-    def __init__(self, system: ReducedSystem, values: Mapping[str, Any], compiled: CompiledSystem):
+    def __init__(
+        self,
+        system: ReducedSystem,
+        values: Mapping[str, Any],
+        compiled: CompiledSystem,
+        chart: bool = False,
+    ):
         # All that makes the module from a system's: what is inserted, and how.
         templates = "".join(_template(name) for name in ("kernel.py", "lanes.py"))
         templates += Path(__file__).read_text()
         numbers = repr((tableau.A.tolist(), tableau.C.tolist(), tableau.H.tolist()))
-        name = f"{compiled.name}-rodas5p-{cache.key(templates, stage_source(), numbers)[:8]}"
+        size, n_values = len(system.names), 1 + len(compiled.observables)
+        inserted = in_chart(n_values) if chart else ""
+        key = cache.key(templates, stage_source(), numbers, inserted)
+        name = f"{compiled.name}-rodas5p-{key[:8]}"
 
         def build() -> str:
             log.info("making the integrator of %s (once; kept in the cache)", system.name)
+            if chart:
+                return module_source(compiled.text, size, n_values + size, chart=inserted)
             from reduced_dynamics.codegen_lanes import lane_source
 
             derivation = system.derive(values)
             return module_source(
                 compiled.text,
-                len(system.names),
-                1 + len(compiled.observables),
+                size,
+                n_values,
                 lane_source(derivation),
                 len(derivation.parameters),
             )
@@ -272,10 +318,10 @@ _INTEGRATORS: dict[str, Integrator] = {}
 
 
 def integrator(
-    system: ReducedSystem, values: Mapping[str, Any], compiled: CompiledSystem
+    system: ReducedSystem, values: Mapping[str, Any], compiled: CompiledSystem, chart: bool = False
 ) -> Integrator:
-    """The integrator of a compiled system, shared within the process."""
-    key = f"{compiled.source}\0{cache.directory()}"
+    """The integrator of a compiled system, or of its chart, shared within the process."""
+    key = f"{compiled.source}\0{chart}\0{cache.directory()}"
     if key not in _INTEGRATORS:
-        _INTEGRATORS[key] = Integrator(system, values, compiled)
+        _INTEGRATORS[key] = Integrator(system, values, compiled, chart)
     return _INTEGRATORS[key]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from reduced_dynamics.chart import Charted, chart_of
 from reduced_dynamics.errors import IntegrationError
 from reduced_dynamics.flow import ADVANCE, PATIENCE
 from reduced_dynamics.problem import Problem
@@ -23,6 +25,7 @@ from reduced_dynamics.rosenbrock.kernel import (
     STUCK,
     TOO_MANY,
 )
+from reduced_dynamics.system import Event
 
 #: The tolerances asked for are the trajectory's; a step is given these parts of them, relative and
 #: absolute. A small start on a plateau needs the second: errors grow there as the state does.
@@ -40,24 +43,32 @@ REASONS = {
 }
 
 
-def watches(problem: Problem) -> np.ndarray:
-    """What every event watches, as the kernel counts: coordinates, then loss and observables."""
-    size, columns, system = len(problem.z0), problem.columns, problem.system
-    return np.array(
-        [
-            size + columns[e.watch] if e.watch in columns else system.index(e.watch)
-            for e in problem.events
-        ],
-        dtype=np.int64,
-    )
+def watches(events: Sequence[Event], names: Sequence[str], columns: Mapping[str, int], chart=False):
+    """What every event watches, as the kernel counts: coordinates, then loss and observables.
+
+    Parameters
+    ----------
+    events : sequence of Event
+    names : sequence of str
+        The coordinates.
+    columns : mapping of str to int
+        Places of the loss and the observables among the values; in a chart, coordinates follow.
+    """
+    size = len(names)
+    places = {name: size + len(columns) + k if chart else k for k, name in enumerate(names)}
+    places |= {name: size + k for name, k in columns.items()}
+    return np.array([places[e.watch] for e in events], dtype=np.int64)
 
 
 def run_rodas(problem: Problem, recorder, progress) -> str:
-    size, options = len(problem.z0), problem.options
-    march = integrator(problem.system, problem.values, problem.compiled).march
-    z, clock, counts = problem.z0.copy(), np.zeros(3), np.zeros(7, np.int64)
+    size, options, events = len(problem.z0), problem.options, problem.events
+    chart = chart_of(problem)
+    charted = isinstance(chart, Charted)
+    march = integrator(problem.system, problem.values, problem.compiled, charted).march
+    z, clock, counts = chart.start.copy(), np.zeros(3), np.zeros(7, np.int64)
     held = np.ascontiguousarray(problem.held)
-    watch, directions = watches(problem), np.array([e.direction for e in problem.events])
+    watch = watches(events, problem.system.names, problem.columns, charted)
+    directions = np.array([e.direction for e in events])
     seen = np.full(len(watch), np.nan)
     room = 2 * MOST
     event, at, sign = np.empty(room, np.int64), np.empty(room), np.empty(room, np.int64)
@@ -69,24 +80,32 @@ def run_rodas(problem: Problem, recorder, progress) -> str:
     while True:
         # Steps are written to where the recorder keeps them.
         reached, nodes, values = recorder.room(chunk)
+        own_nodes, own_values = nodes, values
+        if charted:
+            own_nodes, own_values = np.empty_like(nodes), np.empty((chunk, values.shape[1] + size))
         began = time.perf_counter()
         status = march(
             z, clock, counts, problem.par, held, watch, problem.levels, directions, False, seen,
             problem.t_end, options.rtol * LOCAL[0], options.atol * LOCAL[1], MAX_STEPS, none,
-            no_states, reached, nodes, values, event, at, sign, where,
+            no_states, reached, own_nodes, own_values, event, at, sign, where,
         )  # fmt: skip
         seconds = time.perf_counter() - began
         if seconds < 0.5 * PAUSE:
             chunk = min((8 if seconds < 0.05 * PAUSE else 2) * chunk, MOST_STEPS)
         chunk = max(chunk // 2, 1) if seconds > 2.0 * PAUSE else chunk
         recorder.stats |= {
+            **chart.stats,
             "rhs": int(counts[RHS]),
             "jac": int(counts[JAC]),
             "rejected": int(counts[REJECTED]),
         }
         steps, crossed = int(counts[RECORDED]), int(counts[CROSSINGS])
+        if charted:
+            nodes[:steps] = chart.rows(own_nodes[:steps])
+            values[:steps] = own_values[:steps, : values.shape[1]]
+            where[:crossed] = chart.rows(where[:crossed])
         crossings = [
-            (problem.events[event[c]], float(at[c]), int(sign[c]), where[c])
+            (events[event[c]], float(at[c]), int(sign[c]), where[c])
             for c in range(crossed - 1, -1, -1)
         ]
         if not watchful and steps and _rises(recorder.t[-1], reached[:steps]):
