@@ -114,8 +114,9 @@ def scijit() -> Solve:
             module = integrator(problem.system, problem.values, problem.compiled)._module
             rate, values = module.rate_into, module.values
             size, count = module.SIZE, module.VALUES
-            watch = watches(problem)[: len(problem.system.events)]
-            direction = np.array([float(e.direction) for e in problem.system.events])
+            system = problem.system
+            watch = watches(system.events, system.names, problem.columns)
+            direction = np.array([float(e.direction) for e in system.events])
             events = len(watch)
 
             @numba.njit(error_model="numpy")

@@ -22,8 +22,8 @@ from reduced_dynamics.trajectory import NODES, Crossing, Trajectory, interpolate
 #: the loss fell by less than FLAT of its start. All of these are located events, so the horizon
 #: does not depend on where the solver happened to step.
 AFTER, FLAT = 1.05, 0.01
-#: States there is room for at first.
-ROOM = 256
+#: States there is room for at first: copies cost more than pages that are never touched.
+ROOM = 2048
 
 
 @dataclass(frozen=True)
