@@ -21,7 +21,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -199,7 +199,7 @@ class Table:
     series: np.ndarray
     error: float
 
-    @property
+    @cached_property
     def packed(self) -> np.ndarray:
         """As compiled functions read it: Q*, STRETCH; then size and interval in y, and every series
         with its first two derivatives."""

@@ -74,7 +74,6 @@ def run_rodas(problem: Problem, recorder, progress) -> str:
     event, at, sign = np.empty(room, np.int64), np.empty(room), np.empty(room, np.int64)
     where = np.empty((room, size))
     none, no_states = np.empty(0), np.empty((0, size))
-    watchful = problem.automatic or problem.system.outside is not None
     taken, chunk = 0, FIRST
     mark = (0, 0.0)  # steps and time when it was last looked whether they advance
     while True:
@@ -108,11 +107,14 @@ def run_rodas(problem: Problem, recorder, progress) -> str:
             (events[event[c]], float(at[c]), int(sign[c]), where[c])
             for c in range(crossed - 1, -1, -1)
         ]
-        if not watchful and steps and _rises(recorder.t[-1], reached[:steps]):
+        if not problem.automatic and steps and _rises(recorder.t[-1], reached[:steps]):
+            kept, reason = _inside(problem, nodes[:steps, -1])
             for crossing in reversed(crossings):
                 recorder.cross(*crossing)
-            recorder.keep(steps)
-            recorder.stats["steps"] = taken + steps
+            recorder.keep(kept)
+            recorder.stats["steps"] = taken + kept
+            if reason:
+                raise IntegrationError(reason, recorder.trajectory(reason))
             message = recorder.done()
             if message is not None:
                 return message
@@ -136,6 +138,15 @@ def run_rodas(problem: Problem, recorder, progress) -> str:
             progress(recorder.progress())
         if status not in (RUNNING, DONE):
             raise _failure(problem, recorder, REASONS[status])
+
+
+def _inside(problem: Problem, states: np.ndarray) -> tuple[int, str]:
+    """How many of the steps to keep: up to the first where the equations do not hold, and why."""
+    if problem.system.outside is not None:
+        for k, state in enumerate(states):
+            if reason := problem.outside(state):
+                return k + 1, reason
+    return len(states), ""
 
 
 def _rises(before: float, times: np.ndarray) -> bool:
