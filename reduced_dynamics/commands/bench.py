@@ -41,7 +41,7 @@ def _wang(count: int) -> list[dict]:
 #: by default.
 CASES = {
     "musat3": (lambda count: [{"N": n} for n in _sizes(8, 512, count)], "20*N**2", 1000),
-    "musat19": (lambda count: [{"N": 64}] * count, "4*N**2", 16),
+    "musat19": (lambda count: [{"N": 64}] * count, "4*N**2", 32),
     "wang": (_wang, "", 100),
 }
 

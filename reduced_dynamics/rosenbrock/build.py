@@ -19,7 +19,9 @@ from reduced_dynamics.system import ReducedSystem
 log = logging.getLogger(__name__)
 
 _HERE = Path(__file__).parent
-#: The line of `kernel.py` from which on it becomes part of a generated module.
+#: The files that become part of generated modules.
+SCALAR = ("step.py", "crossings.py", "kernel.py")
+#: From that line on they do.
 _MARK = "# ---- what follows becomes part of the generated module\n"
 
 _LANE_IMPORTS = """\
@@ -223,7 +225,7 @@ def module_source(
         f"SIZE, VALUES, PARAMETERS, GAMMA = {size}, {n_values}, {parameters}, {tableau.GAMMA!r}",
         f"LANES = {32 if size <= WRITTEN_OUT else 16}",
     ]
-    parts = [system, chart, *head, "", stage_source(), _template("kernel.py")]
+    parts = [system, chart, *head, "", stage_source(), *map(_template, SCALAR)]
     if lanes:
         parts += [_LANE_IMPORTS, _template("lanes.py"), lanes, lane_stage_source(size)]
     return "\n".join(parts)
@@ -274,7 +276,7 @@ class Integrator(CompiledModule):
         chart: bool = False,
     ):
         # All that makes the module from a system's: what is inserted, and how.
-        templates = "".join(_template(name) for name in ("kernel.py", "lanes.py"))
+        templates = "".join(map(_template, (*SCALAR, "lanes.py")))
         templates += Path(__file__).read_text()
         numbers = repr((tableau.A.tolist(), tableau.C.tolist(), tableau.H.tolist()))
         size, n_values = len(system.names), 1 + len(compiled.observables)

@@ -14,6 +14,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from reduced_dynamics.rosenbrock.crossings import DEEPEST, MOST, search
 from reduced_dynamics.rosenbrock.interface import (
     LANES,
     PARAMETERS,
@@ -30,11 +31,9 @@ from reduced_dynamics.rosenbrock.interface import (
     rate_into,
 )
 from reduced_dynamics.rosenbrock.kernel import (
-    DEEPEST,
     DONE,
     GROW,
     JAC,
-    MOST,
     NOT_FINITE,
     ORDER,
     REJECTED,
@@ -45,21 +44,19 @@ from reduced_dynamics.rosenbrock.kernel import (
     STEPS,
     STUCK,
     TOO_MANY,
-    first_step,
-    lean,
-    search,
 )
+from reduced_dynamics.rosenbrock.step import first_step, lean
 
 # ---- what follows becomes part of the generated module
 
 #: Numbers of a state in all lanes.
 WIDE = SIZE * LANES
 
-#: As `kernel.REMOTE`, for closed forms of exponentials and rational functions: what moves this
+#: As `crossings.REMOTE`, for closed forms of exponentials and rational functions: what moves this
 #: little between three points of a step that the integrator resolves does not jump between them.
 REMOTE_LANE = 4.0
 
-#: Of loops over lanes, which allocate nothing; see `kernel.lean`.
+#: Of loops over lanes, which allocate nothing; see `step.lean`.
 wide = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"}, _nrt=False)
 
 _LOG2E, _LN2_HIGH, _LN2_LOW = 1.4426950408889634, 0.6931471803691238, 1.9082149292705877e-10
@@ -150,7 +147,7 @@ def lane_steps(h, errors, steps):
 
 @wide
 def lane_out_of_reach(k, level, z, after, inner, wanted, look):
-    """Mark the lanes in which coordinate k may come to its level; see `kernel.out_of_reach`."""
+    """Mark the lanes in which coordinate k may come to its level; see `crossings.out_of_reach`."""
     for l in range(LANES):
         i = k * LANES + l
         i1, i2 = (SIZE + k) * LANES + l, (2 * SIZE + k) * LANES + l

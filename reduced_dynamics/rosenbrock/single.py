@@ -12,11 +12,11 @@ from reduced_dynamics.errors import IntegrationError
 from reduced_dynamics.flow import ADVANCE, PATIENCE
 from reduced_dynamics.problem import Problem
 from reduced_dynamics.rosenbrock.build import integrator
+from reduced_dynamics.rosenbrock.crossings import MOST
 from reduced_dynamics.rosenbrock.kernel import CROSSED as CROSSINGS
 from reduced_dynamics.rosenbrock.kernel import (
     DONE,
     JAC,
-    MOST,
     NOT_FINITE,
     RECORDED,
     REJECTED,
