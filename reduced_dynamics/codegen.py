@@ -140,6 +140,10 @@ class _Function:
     Outputs go to `places`, by default ``out[0]``, ``out[1]``, …
     """
 
+    #: Whether the exponentials of a softmax over pairs are taken of all pairs at once, in vector
+    #: instructions (`codegen_exponential.exponentials`), or pair by pair.
+    together = True
+
     def __init__(self, program: Program, outputs: Sequence[sp.Expr], places: Sequence[str] = ()):
         self.program = program
         self.pairs = program.pair_symbols
@@ -263,7 +267,7 @@ class _Function:
                 if isinstance(stage, _Exp):
                     weights = [w for ws in stage.softmax.pairs.values() for w in ws]
                     stored |= {f"exp_{w.name}_" for w in weights}
-                    exprs = [w.score for w in weights]
+                    exprs = [] if self.together else [w.score for w in weights]
                 else:
                     exprs = expressions(stage)
                 for s in set().union(set(), *(e.free_symbols for e in exprs)):
@@ -382,11 +386,20 @@ class _Function:
                         score = self._guarded(f"score_{w.name}", w.multiplicity)
                         out.add(f"exp_{w.name} = math.exp({score} - top_{tag})")
                         out.add(f"sum_{tag} += exp_{w.name} * ({_print(w.multiplicity)})")
+                    if self.together:
+                        self._emit_exponentials(softmax, tag)
                 case Sum(name, _) | Scan(name, _, _):
                     out.add(f"{self._accumulator(stage)} = 0.0")
         names = list(self.regions)
         for name in reversed(names) if backward else names:
             self._emit_region(level, loop, name, backward)
+
+    def _emit_exponentials(self, softmax: Softmax, tag: str) -> None:
+        for name, region in self.regions.items():
+            first, last = _integer(region.first - self.base), _integer(region.last - self.base + 1)
+            for w in softmax.pairs.get(name, ()):
+                call = f"exponentials(exp_{w.name}_, {first}, {last}, top_{tag})"
+                self.out.add(f"sum_{tag} += {call}")
 
     @staticmethod
     def _accumulator(stage) -> str:
@@ -456,12 +469,15 @@ class _Function:
                             inner.add(f"{w.name}_[{self.at_i}] = {w.name}")
                 case _Max(softmax, tag) if name in softmax.pairs:
                     flush()
-                    for e in pair_exprs(softmax.pairs[name]):
+                    weights = softmax.pairs[name]
+                    for w, e in zip(weights, pair_exprs(weights), strict=True):
+                        if self.together:
+                            inner.add(f"exp_{w.name}_[{self.at_i}] = {_print(e)}")
                         if not (e.free_symbols & self.pairs):
                             before.add(f"top_{tag} = max(top_{tag}, {_print(e)})")
                         else:
                             inner.add(f"top_{tag} = max(top_{tag}, {_print(e)})")
-                case _Exp(softmax, tag) if name in softmax.pairs:
+                case _Exp(softmax, tag) if name in softmax.pairs and not self.together:
                     flush()
                     weights = softmax.pairs[name]
                     for w, e in zip(weights, pair_exprs(weights), strict=True):
@@ -962,6 +978,8 @@ def assemble(
         "#: The coordinates that each invariant involves.",
         f"INVARIANT_COORDINATES = {involved!r}",
     ]
+    if any("exponentials(" in function for function in functions):
+        imports += "\nfrom reduced_dynamics.codegen_exponential import exponentials\n"
     head = f"import math\n\nimport numpy as np\nfrom numba import njit\n{imports}"
     text = "\n".join([doc + head, *names, "", "", "\n\n".join([*named, *functions]), wrappers])
     if derivation.chart is None:

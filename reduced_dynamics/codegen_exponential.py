@@ -1,4 +1,4 @@
-"""What generated code over a bank needs: samples that go together, and their exponential.
+"""What generated loops over many samples, or pairs, need: their exponentials, several at a time.
 
 ``math.exp`` is a call into a library, one number at a time. This one is arithmetic on the number
 and its bits, with which loops over samples become vector instructions: exp(x) = 2^n exp(r),
@@ -65,3 +65,15 @@ def exponential(x):
     p = p * r + 1.0
     p = p * r + 1.0
     return p * _as_float((_as_bits(shifted) + 1023) << 52)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"}, _nrt=False)
+def exponentials(row, first, last, top):
+    """exp(x − top) in the place of every x of row[first:last], and their sum."""
+    part = row[first : max(first, last)]
+    total = 0.0
+    for k in range(len(part)):
+        power = exponential(part[k] - top)
+        part[k] = power
+        total += power
+    return total

@@ -124,7 +124,7 @@ def _wide(derivation, signature: str, program: Program, places, outputs) -> str:
             lines += [f"{parameter} = par[{k} * _LANES]", f"n_{parameter} = int({parameter})"]
         else:
             lane[str(parameter)] = f"par[{k} * _LANES + lane_]"
-    body = Wide(program, outputs, lane, places, "_LANES").body()
+    body = Wide(program, outputs, lane, places, "_LANES", together=False).body()
     lines = ["    " + line for line in lines] + body
     text = "\n".join([_PLAIN, f"def {signature}:", *lines]) + "\n"
     return text.replace("math.exp(", "_exp(")

@@ -62,6 +62,8 @@ class Wide(_Function):
         Where a lane writes each of the outputs.
     width : str
         How many lanes, in source.
+    together : bool
+        Whether no score of a softmax over pairs differs from lane to lane.
     """
 
     def __init__(
@@ -71,8 +73,10 @@ class Wide(_Function):
         inputs: Mapping[str, str],
         places: Sequence[str],
         width: str,
+        together: bool = True,
     ):
         super().__init__(program, outputs)
+        self.together = together
         self.inputs, self.width = dict(inputs), width
         self.places = {f"out[{k}]": place for k, place in enumerate(places)}
 
