@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from reduced_dynamics import cache
-from reduced_dynamics.errors import CacheWarning
+from reduced_dynamics.errors import CacheWarning, InputError
 from reduced_dynamics.system import ReducedSystem
 
 log = logging.getLogger(__name__)
@@ -64,8 +64,11 @@ class CompiledModule:
         return Path(self._module.__file__)
 
     def _function(self, name: str) -> types.FunctionType:
+        from numba import config
         from numba.core.sigutils import normalize_signature
 
+        if config.DISABLE_JIT:
+            raise InputError("NUMBA_DISABLE_JIT is set, and this package compiles; unset it")
         arguments, _ = normalize_signature(f"({', '.join(self.signatures[name])})")
         if not any(self.path.parent.glob(f"__pycache__/module.{name}-*.nbi")):
             log.info("compiling %s of %s (once; kept in the cache)", name, self.name.split("-")[0])

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from reduced_dynamics.rosenbrock import single
 from reduced_dynamics.rosenbrock.build import Integrator, integrator
 from reduced_dynamics.rosenbrock.kernel import DONE, JAC, NOT_FINITE, REJECTED, RHS, STEPS
 from reduced_dynamics.system import ReducedSystem
-from reduced_dynamics.systems import get
+from reduced_dynamics.systems import resolve
 
 #: Points handed to a thread at a time, at most; with lanes, where a queue keeps all lanes busy.
 CHUNK, LANE_CHUNK = 64, 4096
@@ -169,7 +170,7 @@ def integrate_many(
     InputError
         For unknown names, arrays of unequal length, and options out of range.
     """
-    system = get(system) if isinstance(system, str) else system
+    system = resolve(system)
     options = {"rtol": rtol, "atol": atol, "threshold": threshold, "clamp": clamp}
     if isinstance(t_end, str) and t_end == "auto":
         from reduced_dynamics.automatic import Horizons
@@ -189,8 +190,12 @@ class Preparation(Points):
         progress: Callable[[int, int], None] | None = None,
     ) -> Ensemble:
         """Integrate all points."""
-        if threads is not None and threads < 1:
-            raise InputError(f"threads = {threads} must be at least 1")
+        if threads is not None and not (isinstance(threads, Integral) and threads >= 1):
+            raise InputError(f"threads must be a whole number from 1 on, not {threads!r}")
+        if lanes not in (None, True, False):
+            raise InputError(f"lanes is True, False or None, not {lanes!r}")
+        if not (progress is None or callable(progress)):
+            raise InputError(f"progress must be callable, not {progress!r}")
         system, groups = self.system, self.groups.values()
         kinds = {(g.system.names, tuple(e.name for e in g.system.events)) for g in groups}
         if len(kinds) > 1:

@@ -17,7 +17,7 @@ from reduced_dynamics.errors import InputError, unknown
 from reduced_dynamics.expressions import evaluate
 from reduced_dynamics.problem import ATOL, LONGEST, RTOL, SHORTEST, THRESHOLD, Options
 from reduced_dynamics.system import COORDINATE_LIMIT, ReducedSystem, numeric
-from reduced_dynamics.systems import get
+from reduced_dynamics.systems import resolve
 
 
 class Group:
@@ -85,7 +85,17 @@ class Points:
         clamp=None,
         at=(),
     ):
-        self.system = system = get(system) if isinstance(system, str) else system
+        self.system = system = resolve(system)
+        for name, value in (("clamp", clamp), ("starts", starts)):
+            if not isinstance(value, Mapping | None):
+                raise InputError(
+                    f"{name} takes a mapping from names to numbers, such as {{'a': 1}}"
+                )
+        for name, value in (clamp or {}).items():
+            if np.ndim(value):
+                raise InputError(f"{name} is clamped at one number for all points, not {value!r}")
+        if isinstance(at, str) or not isinstance(at, Iterable):
+            raise InputError(f"at takes a list of times, not {at!r}")
         self.clamp, starts = dict(clamp or {}), dict(starts or {})
         self.at = tuple(at)
         fixed = [t for t in self.at if not isinstance(t, str)]
@@ -159,7 +169,12 @@ class Points:
         else:
             ends = np.array(self.t_end[group.points])
         for k in np.flatnonzero(~((ends >= SHORTEST) & (ends <= LONGEST))).tolist():
-            self._add_reason(group, k, f"the horizon must be a positive time, not {ends[k]:g}")
+            self._add_reason(
+                group,
+                k,
+                f"the horizon must be a positive time in {SHORTEST:g} .. {LONGEST:g}, not "
+                f"{ends[k]:g}",
+            )
         times = np.array([kind.times for kind in kinds])[which]
         self.times[group.points] = times
         for k in np.flatnonzero((times > ends[:, None]).any(axis=1)).tolist():
@@ -187,7 +202,14 @@ def _distinct(parameters, others: Sequence) -> tuple[list[dict[str, Any]], np.nd
     Where no parameter is an array, `others` say how many points there are.
     """
     if not isinstance(parameters, Mapping):
-        given = [dict(point) for point in parameters]
+        listed = isinstance(parameters, Iterable) and not isinstance(parameters, str)
+        given = list(parameters) if listed else [parameters]
+        if not all(isinstance(point, Mapping) for point in given):
+            raise InputError(
+                "parameters of an ensemble are a mapping from names to values or arrays, or a list "
+                f"of mappings, one a point; not {parameters!r}"
+            )
+        given = [dict(point) for point in given]
         return given, np.arange(len(given))
     columns = {name: _listed(value) for name, value in parameters.items()}
     columns = {name: column for name, column in columns.items() if column is not None}

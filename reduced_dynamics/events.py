@@ -23,6 +23,8 @@ SMOOTH = 0.05
 FAR = 4.0
 #: How often a step is halved at most.
 DEPTH = 12
+#: Places between the nodes at which the interpolant is compared with what is watched.
+CHECKED = (0.3137, 0.7251)
 
 
 @cache
@@ -63,7 +65,7 @@ def search(
     What passes between the nine points at which a step is first looked at, a spike narrower than
     a tenth of a step, cannot be seen from there; a smaller `max_step` makes it visible.
     """
-    if depth and not resolved(values[:, None])[0]:
+    if depth and not (resolved(values[:, None])[0] and _fits(values, function, low, high)):
         middle, nodes = 0.5 * (low + high), lobatto(len(values))
         found = []
         for a, b in ((low, middle), (middle, high)):
@@ -74,6 +76,23 @@ def search(
         return []
     inner = roots(values, lambda x: function(low + (high - low) * x))
     return [(low + (high - low) * x, direction) for x, direction in inner]
+
+
+def _fits(values: np.ndarray, function: Callable[[float], float], low: float, high: float) -> bool:
+    """Whether the interpolant is what is watched between the nodes, too.
+
+    Nodes may happen to look smooth on what swings between them. Where the quantity is out of reach
+    by far, or varies by its rounding only, there is nothing to compare.
+    """
+    coefficients = _to_coefficients(len(values)) @ values
+    variation = np.abs(coefficients[1:]).sum()
+    if FAR * variation < abs(coefficients[0]):
+        return True
+    return all(
+        abs(chebyshev.chebval(2.0 * x - 1.0, coefficients) - function(low + (high - low) * x))
+        <= SMOOTH * variation
+        for x in CHECKED
+    )
 
 
 def roots(values: np.ndarray, function: Callable[[float], float]) -> list[tuple[float, int]]:

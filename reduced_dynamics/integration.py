@@ -21,7 +21,7 @@ from reduced_dynamics.recorder import Progress, Recorder, versions
 from reduced_dynamics.rosenbrock.single import run_rodas
 from reduced_dynamics.stages import join
 from reduced_dynamics.system import ReducedSystem
-from reduced_dynamics.systems import get
+from reduced_dynamics.systems import resolve
 from reduced_dynamics.trajectory import Trajectory
 
 __all__ = [
@@ -107,13 +107,13 @@ def integrate(
     Interrupted
         On Ctrl-C, with what was computed.
     """
-    system = get(system) if isinstance(system, str) else system
-    if not isinstance(system, ReducedSystem):
-        raise InputError(f"a system is a ReducedSystem or the name of one, not {system!r}")
+    system = resolve(system)
     known = [f.name for f in fields(Options)]
     for name in options:
         if name not in known:
             raise unknown("option of integrate", name, [*known, "progress"])
+    if not (progress is None or callable(progress)):
+        raise InputError(f"progress must be callable, not {progress!r}")
     stages = system.stages(system.values(parameters))
     if stages:
         return in_stages(system, parameters or {}, stages, progress=progress, **options)

@@ -475,3 +475,10 @@ def test_ctrl_c_at_once(run, monkeypatch):
     assert code == 130
     assert err == "simulate.py: interrupted\n"
     assert not Path("b.nc").exists()
+
+
+def test_a_switched_off_compiler_is_said():
+    found = process("run", "musat3", env=os.environ | {"NUMBA_DISABLE_JIT": "1"})
+    assert found.returncode == 2
+    assert found.stderr.splitlines()[-1].endswith("this package compiles; unset it")
+    assert "Traceback" not in found.stderr

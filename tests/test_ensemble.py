@@ -176,12 +176,23 @@ def test_bad_input():
         ({"M": [1, 2]}, {}, "unknown parameter of musat3 'M'"),
         ({"N": [8, 9], "D": [18]}, {}, "equally many values"),
         ({"N": [8]}, {"rtol": 1.0}, "rtol"),
-        ({"N": [8]}, {"threads": 0}, "at least 1"),
+        ({"N": [8]}, {"threads": 0}, "whole number from 1"),
+        ({"N": [8]}, {"threads": "2"}, "whole number from 1"),
+        ({"N": [8]}, {"lanes": "yes"}, "lanes is True"),
+        ({"N": [8]}, {"progress": 3}, "callable"),
+        ({"N": [8]}, {"starts": [1, 2]}, "starts takes a mapping"),
+        ({"N": [8]}, {"clamp": {"gamma3": [1, 2]}}, "one number for all points"),
+        ({"N": [8]}, {"at": "12"}, "list of times"),
+        ({"N": [8]}, {"at": None}, "list of times"),
+        (5, {}, "not 5"),
+        ([5], {}, "list of mappings"),
         ({"N": [8]}, {"at": [2.0, 1.0]}, "sort them"),
         ({"N": [8, 9]}, {"t_end": [1.0, 2.0, 3.0]}, "one for each of 2 points"),
     ):
         with pytest.raises(InputError, match=message):
             integrate_many("musat3", parameters, **({"t_end": 5.0} | options))
+    with pytest.raises(InputError, match="a system is"):
+        integrate_many(4, {"N": [8]}, t_end=1.0)
     bad = integrate_many("musat3", {"N": [8]}, t_end=-1.0)
     assert "positive time" in bad.reasons[0]
     assert len(integrate_many("musat3", {"N": []}, t_end=1.0)) == 0

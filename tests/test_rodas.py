@@ -272,3 +272,43 @@ def test_the_command_line_offers_it(capsys):
     assert told["at"]["gamma3"][1] == pytest.approx(radau.at(10.0)[2], rel=1e-8)
     assert main(["run", "musat3", "--method", "Rodas5"]) == 2
     assert "did you mean 'Rodas5P'" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- narrow and quick features
+
+
+@pytest.fixture(scope="module")
+def ramp():
+    """u = t, watched through what is narrower than the steps that u needs."""
+    import sympy as sp
+
+    u, k = sp.symbols("u k")
+    return gradient_flow(
+        -u,
+        [u],
+        parameters={k: 1000.0},
+        start={u: 0.0},
+        observables={
+            "spike": sp.exp(-((200 * (u - sp.Rational(33, 10))) ** 2)),
+            "wave": sp.sin(k * u),
+        },
+        events={"T": ("spike", 0.5), "up": ("wave", 0.5), "down": ("wave", -0.5, -1)},
+        name="ramp",
+    )
+
+
+@pytest.mark.parametrize("method", ["Rodas5P", "Radau"])
+def test_steps_keep_within_max_step_and_miss_nothing(ramp, method):
+    run = integrate(ramp, t_end=10.0, method=method, max_step=0.05)
+    assert np.diff(run.t).max() <= 0.05 * (1 + 1e-12)
+    half = math.sqrt(math.log(2.0)) / 200
+    found = [c.t for c in run.crossings if c.name == "T"]
+    assert found == pytest.approx([3.3 - half, 3.3 + half], rel=1e-8)
+    turns = 2 * math.pi * np.arange(1592)
+    up = np.concatenate([math.asin(0.5) + turns, math.pi - math.asin(0.5) + turns])
+    down = math.pi + math.asin(0.5) + turns
+    for name, exact in (("up", up), ("down", down)):
+        exact = np.sort(exact[exact < 10_000]) / 1000
+        found = [c.t for c in run.crossings if c.name == name]
+        assert len(found) == len(exact)
+        np.testing.assert_allclose(found, exact, rtol=1e-8)

@@ -255,6 +255,16 @@ def test_events_on_a_coordinate_that_the_chart_replaces():
     assert [c.state[2] for c in found] == pytest.approx([1.2] * len(found), rel=1e-9)
 
 
+def test_a_start_at_its_level_is_one_crossing():
+    """On the way into the chart and back the start loses its last digit."""
+    for level in (1e-6, 0.1, 1 / 3, 0.7):
+        start = {"gamma3": level}
+        run = integrate(
+            "musat3", {"N": 10**5}, start=start, threshold=level, t_end=1e6, method="Rodas5P"
+        )
+        assert [c.t for c in run.crossings if c.name == "T_gamma3"] == [0.0]
+
+
 def test_the_largest_size():
     trajectory = integrate("musat3", {"N": 10**12}, method="Radau")
     assert "has fallen below" in trajectory.message

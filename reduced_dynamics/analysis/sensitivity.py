@@ -18,7 +18,7 @@ from reduced_dynamics.errors import InputError, IntegrationError, unknown
 from reduced_dynamics.integration import integrate
 from reduced_dynamics.problem import THRESHOLD
 from reduced_dynamics.system import Event, Parameter, ReducedSystem
-from reduced_dynamics.systems import get
+from reduced_dynamics.systems import resolve
 from reduced_dynamics.trajectory import NODES, Trajectory, interpolate, lobatto
 
 #: Runs beside a real parameter lie at these relative distances; their two central differences
@@ -81,7 +81,7 @@ def sensitivities(
     IntegrationError
         If the run itself fails.
     """
-    system = get(system) if isinstance(system, str) else system
+    system = resolve(system)
     if options.get("dynamics", "flow") != "flow":
         raise InputError("sensitivities are those of the flow; drop dynamics")
     values = system.values(parameters)

@@ -10,7 +10,7 @@ import numpy as np
 from reduced_dynamics.errors import InputError
 from reduced_dynamics.problem import Options, Problem
 from reduced_dynamics.system import ReducedSystem
-from reduced_dynamics.systems import get
+from reduced_dynamics.systems import resolve
 
 
 class VectorField:
@@ -43,7 +43,7 @@ class VectorField:
         parameters: Mapping[str, Any] | None = None,
         hold: Mapping[str, float] | None = None,
     ):
-        system = get(system) if isinstance(system, str) else system
+        system = resolve(system)
         if system.stages(system.values(parameters)):
             raise InputError(
                 "training in stages has a vector field for every stage; set training to one of them"

@@ -237,8 +237,8 @@ _INTS, _FLAGS, _INT_TABLE = "int64[::1]", "boolean[::1]", "int64[:, ::1]"
 SIGNATURES = {
     "march": (
         _STATE, _STATE, _INTS, _STATE, _FLAGS, _INTS, _STATE, _INTS, "boolean", _STATE, "float64",
-        "float64", "float64", "int64", _STATE, _TABLE, _STATE, _CUBE, _TABLE, _INTS, _STATE, _INTS,
-        _TABLE,
+        "float64", "float64", "float64", "int64", _STATE, _TABLE, _STATE, _CUBE, _TABLE, _INTS,
+        _STATE, _INTS, _TABLE,
     ),
     "march_points": (
         _INTS, _TABLE, _STATE, _INTS, _FLAGS, _INTS, _STATE, _FLAGS, _INTS, _FLAGS, _STATE,

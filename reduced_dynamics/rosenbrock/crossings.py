@@ -16,9 +16,14 @@ from reduced_dynamics.rosenbrock.step import inlined, lean, place
 #: A watched value whose variation, seen at three points of the step, times this is less than its
 #: distance from the level is out of reach.
 REMOTE = 20.0
+#: The third of these points: not the middle, since steps of equal length may be in step with what
+#: oscillates.
+INSIDE = 0.4142135623730951
 #: Nodes of the interpolant of a watched quantity; the part of the variation that its last two
 #: Chebyshev coefficients may carry; how many times its variation away from 0 it is out of reach.
 NODES, SMOOTH, FAR = 9, 0.05, 4.0
+#: Places between the nodes at which the interpolant is compared with what is watched.
+CHECKED = (0.3137, 0.7251)
 #: How often a step is halved to resolve what is watched, and how often to separate its roots; how
 #: many parts of a step are looked at; how many crossings a step may hold.
 DEPTH, DEEPEST, PARTS, MOST = 12, 40, 20_000, 256
@@ -83,7 +88,8 @@ def polish(low, high, at_low, at_high, what, level, z, after, inner, par, state,
 
 @lean
 def examine(node, coefficients):
-    """What nodes of an interpolant tell: 0 no root, 1 monotone, 2 look closer, 3 unresolved."""
+    """What nodes of an interpolant tell: 0 out of reach, 1 monotone or without root, 2 look closer,
+    3 unresolved; its Chebyshev coefficients into `coefficients`."""
     variation = 0.0
     for j in range(NODES):
         total = 0.0
@@ -99,7 +105,7 @@ def examine(node, coefficients):
     if tail > SMOOTH * variation:
         return 3
     if size - variation > 1e-13 * (size + variation):
-        return 0
+        return 1
     # The derivative's coefficients, by the usual recurrence.
     ahead, here, constant, others = 0.0, 0.0, 0.0, 0.0
     for j in range(NODES - 1, 0, -1):
@@ -110,6 +116,19 @@ def examine(node, coefficients):
         else:
             others += abs(value)
     return 1 if abs(constant) > others else 2
+
+
+@lean
+def misses(x, value, coefficients):
+    """Whether the interpolant is not the watched quantity at x in [0, 1], where that has `value`.
+
+    Nodes may happen to look smooth on what swings between them.
+    """
+    y, ahead, here, variation = 2.0 * x - 1.0, 0.0, 0.0, 0.0
+    for j in range(NODES - 1, 0, -1):
+        here, ahead = coefficients[j] + 2.0 * y * here - ahead, here
+        variation += abs(coefficients[j])
+    return abs(coefficients[0] + y * here - ahead - value) > SMOOTH * variation
 
 
 @lean
@@ -142,6 +161,11 @@ def search(what, level, first, last, z, after, inner, par, state, out, found, si
         kind = 1
         if most - least > 8.0 * 2.3e-16 * (abs(level) + max(abs(least), abs(most))):
             kind = examine(node, coefficients)
+            if 0 < kind < 3:
+                for x in CHECKED:
+                    here = low + (high - low) * x
+                    value = watched(here, what, level, z, after, inner, par, state, out)
+                    kind = 3 if misses(x, value, coefficients) else kind
         if kind >= 2 and looked < PARTS and depth < (DEPTH if kind == 3 else DEEPEST):
             middle = low + (high - low) * 0.5
             g = node[NODES // 2]
@@ -177,8 +201,9 @@ def search(what, level, first, last, z, after, inner, par, state, out, found, si
 
 
 @inlined
-def remote(first, middle, last):
-    """Whether a watched value keeps away from its level, from three values within the step."""
-    centre = 0.5 * middle + 0.25 * (first + last)
-    variation = 0.5 * abs(last - first) + abs(0.25 * (first + last) - 0.5 * middle)
-    return abs(centre) > REMOTE * variation
+def remote(first, inside, last):
+    """Whether a watched value keeps away from its level, from those at the step's ends and at
+    INSIDE: by the parabola through the three."""
+    bend = (inside - first - INSIDE * (last - first)) / (4.0 * INSIDE * (1.0 - INSIDE))
+    centre = 0.5 * (first + last + bend)
+    return abs(centre) > REMOTE * 0.5 * (abs(last - first) + abs(bend))

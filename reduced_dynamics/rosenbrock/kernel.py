@@ -14,6 +14,7 @@ from numba import njit
 
 from reduced_dynamics.rosenbrock.crossings import (
     DEEPEST,
+    INSIDE,
     MOST,
     NODES,
     PLACES,
@@ -58,7 +59,7 @@ def make_room():
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=True)
 def march(
     z, clock, counts, par, held, watch, levels, directions, first_only, seen, t_end, rtol, atol,
-    most_steps, at, at_states, step_t, step_nodes, step_values,
+    longest, most_steps, at, at_states, step_t, step_nodes, step_values,
     crossing_event, crossing_t, crossing_sign, crossing_state,
 ):  # fmt: skip
     """Integrate from where `z`, `clock` and `counts` stand until the end or full records.
@@ -72,6 +73,7 @@ def march(
     watch, levels, directions, seen : (events,) what is watched (coordinates, then loss and
         observables), its level, +1, −1 or 0 for both, and the first crossing (nan before it)
     first_only : whether a crossing matters only the first time
+    longest, most_steps : how long a step may be, how many there may be
     at, at_states : times and the states there
     step_t, step_nodes, step_values : records of steps; none are kept if `step_t` is empty
     crossing_event, crossing_t, crossing_sign, crossing_state : records of crossings
@@ -80,7 +82,7 @@ def march(
     """
     return advance(
         z, clock, counts, par, held, watch, levels, directions, first_only, seen, t_end, rtol, atol,
-        most_steps, at, at_states, step_t, step_nodes, step_values,
+        longest, most_steps, at, at_states, step_t, step_nodes, step_values,
         crossing_event, crossing_t, crossing_sign, crossing_state, make_room(),
     )  # fmt: skip
 
@@ -88,7 +90,7 @@ def march(
 @lean
 def advance(
     z, clock, counts, par, held, watch, levels, directions, first_only, seen, t_end, rtol, atol,
-    most_steps, at, at_states, step_t, step_nodes, step_values,
+    longest, most_steps, at, at_states, step_t, step_nodes, step_values,
     crossing_event, crossing_t, crossing_sign, crossing_state, room,
 ):  # fmt: skip
     """`march`, with the room that `make_room` makes."""
@@ -96,7 +98,7 @@ def advance(
     events = len(watch)
     rate, after, state, rate_after = vectors[0], vectors[4], vectors[5], vectors[6]
     jacobian = squares[0]
-    out, out_after, spare, middle = outs[0], outs[1], outs[2], outs[3]
+    out, out_after, spare, within = outs[0], outs[1], outs[2], outs[3]
     signs, owner, order = whole[0], whole[1], whole[2]
     recording = len(step_t) > 0
     counts[RECORDED] = counts[CROSSED] = 0
@@ -126,8 +128,8 @@ def advance(
             fresh = False
         if clock[NEXT] <= 0.0:
             clock[NEXT] = first_step(rate, jacobian, z, rtol, atol, t_end)
-        h = clock[NEXT]
-        last = 1.001 * h >= remaining
+        h = min(clock[NEXT], longest)
+        last = 1.001 * h >= remaining and remaining <= longest
         if last:
             h = remaining
         error = math.inf
@@ -148,7 +150,7 @@ def advance(
         count = 0
         if error <= 1.0:
             dense(stages, inner)
-            halfway = False
+            looked = False
             for e in range(events):
                 what = watch[e]
                 if first_only and not math.isnan(seen[e]):
@@ -158,11 +160,11 @@ def advance(
                 if what < SIZE:
                     far = out_of_reach(z, after, inner, levels[e], what)
                 else:
-                    if not halfway:
-                        place(0.5, z, after, inner, state)
-                        values(state, par, middle)
-                        halfway = True
-                    far = remote(begin, middle[what - SIZE] - levels[e], end)
+                    if not looked:
+                        place(INSIDE, z, after, inner, state)
+                        values(state, par, within)
+                        looked = True
+                    far = remote(begin, within[what - SIZE] - levels[e], end)
                 if not far:
                     known = count
                     count = search(
@@ -278,8 +280,8 @@ def march_points(
         if usable:
             status[p] = advance(
                 z, clock, counts[p], given, held, watch, own, directions, True, event_t[p],
-                t_ends[p], rtol, atol, most_steps, at, at_states[p], none, no_nodes, no_values,
-                nothing, none, nothing, no_states, room,
+                t_ends[p], rtol, atol, math.inf, most_steps, at, at_states[p], none, no_nodes,
+                no_values, nothing, none, nothing, no_states, room,
             )  # fmt: skip
             values(z, given, out)
         final[p] = z

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 
@@ -39,7 +40,7 @@ FIRST, MOST_STEPS, PAUSE = 32, 1024, 0.1
 REASONS = {
     STUCK: "the step has become too small to go on",
     NOT_FINITE: "the Jacobian is no longer finite",
-    TOO_MANY: f"no end after {MAX_STEPS} steps",
+    TOO_MANY: f"no end after more than {MAX_STEPS} steps",
 }
 
 
@@ -74,6 +75,8 @@ def run_rodas(problem: Problem, recorder, progress) -> str:
     event, at, sign = np.empty(room, np.int64), np.empty(room), np.empty(room, np.int64)
     where = np.empty((room, size))
     none, no_states = np.empty(0), np.empty((0, size))
+    started = set(recorder.seen)
+    most_steps = MAX_STEPS + math.ceil(problem.t_end / min(options.max_step, problem.t_end))
     taken, chunk = 0, FIRST
     mark = (0, 0.0)  # steps and time when it was last looked whether they advance
     while True:
@@ -85,8 +88,8 @@ def run_rodas(problem: Problem, recorder, progress) -> str:
         began = time.perf_counter()
         status = march(
             z, clock, counts, problem.par, held, watch, problem.levels, directions, False, seen,
-            problem.t_end, options.rtol * LOCAL[0], options.atol * LOCAL[1], MAX_STEPS, none,
-            no_states, reached, own_nodes, own_values, event, at, sign, where,
+            problem.t_end, options.rtol * LOCAL[0], options.atol * LOCAL[1], options.max_step,
+            most_steps, none, no_states, reached, own_nodes, own_values, event, at, sign, where,
         )  # fmt: skip
         seconds = time.perf_counter() - began
         if seconds < 0.5 * PAUSE:
@@ -104,9 +107,11 @@ def run_rodas(problem: Problem, recorder, progress) -> str:
             values[:steps] = own_values[:steps, : values.shape[1]]
             where[:crossed] = chart.rows(where[:crossed])
         crossings = [
-            (events[event[c]], float(at[c]), int(sign[c]), where[c])
-            for c in range(crossed - 1, -1, -1)
+            (events[event[c]], float(at[c]), int(sign[c]), where[c]) for c in range(crossed)
         ]
+        if charted:
+            crossings = _new(crossings, started)
+        crossings.reverse()
         if not problem.automatic and steps and _rises(recorder.t[-1], reached[:steps]):
             kept, reason = _inside(problem, nodes[:steps, -1])
             for crossing in reversed(crossings):
@@ -138,6 +143,20 @@ def run_rodas(problem: Problem, recorder, progress) -> str:
             progress(recorder.progress())
         if status not in (RUNNING, DONE):
             raise _failure(problem, recorder, REASONS[status])
+
+
+def _new(crossings: list, started: set[str]) -> list:
+    """Without those of events that began at their level, and come to it again from below.
+
+    On the way into the chart and back a start may lose its last digit, and lie below the level.
+    """
+    kept = []
+    for crossing in crossings:
+        event, _, direction, _ = crossing
+        if event.name not in started or direction < 0:
+            kept.append(crossing)
+        started.discard(event.name)
+    return kept
 
 
 def _inside(problem: Problem, states: np.ndarray) -> tuple[int, str]:

@@ -1,6 +1,6 @@
 """The systems that come with the package, by name."""
 
-from reduced_dynamics.errors import unknown
+from reduced_dynamics.errors import InputError, unknown
 from reduced_dynamics.system import ReducedSystem
 from reduced_dynamics.systems.markov import CHEN
 from reduced_dynamics.systems.mixed_target import WANG
@@ -20,3 +20,18 @@ def get(name: str) -> ReducedSystem:
     if name not in SYSTEMS:
         raise unknown("system", name, SYSTEMS)
     return SYSTEMS[name]
+
+
+def resolve(system: ReducedSystem | str) -> ReducedSystem:
+    """A system, or the built-in one of that name.
+
+    Raises
+    ------
+    InputError
+        For anything else.
+    """
+    if isinstance(system, str):
+        return get(system)
+    if not isinstance(system, ReducedSystem):
+        raise InputError(f"a system is a ReducedSystem or the name of one, not {system!r}")
+    return system
