@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 import reduced_dynamics as rd
 from reduced_dynamics.commands import main
+from reduced_dynamics.commands.sweep_results import _map_text
+from reduced_dynamics.sweeping.figures import regimes_figure
 from reduced_dynamics.sweeping.laws import extrapolate, law, laws, parse
 from reduced_dynamics.sweeping.regimes import regimes
 
@@ -112,6 +114,34 @@ def test_maps_of_times_and_orders(two):
             first = "T_alpha3" if times[0] < times[1] else "T_gamma3"
             assert order.orders[order.values[k, j]].startswith(first), start
     assert sum(order.counts) == 15
+
+
+def test_failed_points_of_a_map_are_shown_as_failed():
+    """Descent with a step of 60 diverges at three of the points, after events of some of them."""
+    sampled = rd.sweep("musat3", random={"N": "2:100:log", "start.gamma3": "0.6:0.8"}, points=12,
+                       dynamics="gd", step=60.0, t_end="20*N**2")  # fmt: skip
+    grid = rd.sweep("musat3", grid={"N": "2,4,16,100", "start.gamma3": "0.6,0.8"}, dynamics="gd",
+                    step=60.0, t_end="20*N**2")  # fmt: skip
+    for dataset in (grid, sampled):
+        failed = (dataset.status != 1).values.T
+        assert failed.any() and not failed.all()
+        order = regimes(dataset, "order")
+        np.testing.assert_array_equal(order.failed, failed)
+        np.testing.assert_array_equal(order.values < 0, failed)
+        assert order.incomplete == {"failed": failed.sum()}
+        assert sum(order.counts) + failed.sum() == failed.size
+        times = regimes(dataset, "t_icl")
+        np.testing.assert_array_equal(times.failed, failed & np.isnan(dataset.t_icl.values.T))
+        assert not regimes(dataset, "T_gamma3").failed.any()  # reached before it failed
+        lines = _map_text(order)
+        assert lines[-1].endswith("%  failed")
+        assert sum(float(line.split("%")[0]) for line in lines[1:]) == pytest.approx(100, abs=0.5)
+        assert f"; {times.failed.sum()} failed" in _map_text(times)[0]
+        for found in (order, times):
+            figure = regimes_figure(found)
+            texts = [t.get_text() for t in figure.legends[0].get_texts()] if figure.legends else [
+                figure.axes[1].get_ylabel()]  # fmt: skip
+            assert any("failed" in text for text in texts)
 
 
 def test_bad_maps(two, musat3):

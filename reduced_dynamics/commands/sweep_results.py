@@ -173,21 +173,20 @@ def _law_json(law) -> dict[str, Any]:
 
 def _map_text(mapped) -> list[str]:
     names = " and ".join(mapped.names)
-    if mapped.orders:
+    if mapped.of == "order":
         total = mapped.values.size
+        shares = [*zip(mapped.orders, mapped.counts, strict=True), *mapped.incomplete.items()]
         return [
             f"order of events over {names}",
-            *(
-                f"  {count / total:6.1%}  {text}"
-                for text, count in zip(mapped.orders, mapped.counts, strict=True)
-            ),
+            *(f"  {count / total:6.1%}  {text}" for text, count in shares),
         ]
     known = mapped.values[np.isfinite(mapped.values)]
+    lost = "".join(f"; {count} {text}" for text, count in mapped.incomplete.items())
     if not len(known):
-        return [f"{mapped.of} over {names}: nowhere reached"]
+        return [f"{mapped.of} over {names}: nowhere reached{lost}"]
     return [
         f"{mapped.of} over {names}: from {known.min():.6g} to {known.max():.6g}, reached at "
-        f"{len(known)} of {_points(mapped.values.size)}"
+        f"{len(known)} of {_points(mapped.values.size)}{lost}"
     ]
 
 
@@ -201,6 +200,7 @@ def _map_json(mapped) -> dict[str, Any]:
         "values": _plain(values),
         "orders": list(mapped.orders),
         "counts": list(mapped.counts),
+        "incomplete": mapped.incomplete,
         "at": mapped.at,
     }
 
