@@ -20,7 +20,7 @@ from reduced_dynamics import memory
 from reduced_dynamics.errors import InputError, unknown
 from reduced_dynamics.expressions import evaluate
 from reduced_dynamics.sweeping.axes import START, Axis, Range, axis, quantities, sampled
-from reduced_dynamics.sweeping.settings import Settings
+from reduced_dynamics.sweeping.settings import FULL_START, Settings
 from reduced_dynamics.system import ReducedSystem, numeric
 
 SAMPLINGS = ("random", "sobol", "halton", "lhs")
@@ -153,6 +153,8 @@ def plan(
     further = _trainings(settings)
     everything = quantities(system, _startable(settings, grid, further), further)
     for name in [*grid, *random, *settings.parameters]:
+        if settings.full and name.startswith(START):
+            raise InputError(FULL_START.format(name))
         if name not in everything:
             known = [k for k in everything if not k.startswith(START)]
             if name.startswith(START):
