@@ -160,6 +160,11 @@ def plan(
             if name.startswith(START):
                 known = [k for k in everything if k.startswith(START)]
             raise unknown(f"quantity of {system.name}", name, known)
+    for name, value in settings.parameters.items():
+        if name.startswith(START):
+            raise InputError(
+                f"{name} is no parameter; fix a start by --start {name.removeprefix(START)}={value}"
+            )
     _check_once(settings, grid, random)
     if not grid and not random:
         raise InputError("nothing is swept; give --grid NAME=SPEC or --random NAME=LOW:HIGH:log")
