@@ -629,6 +629,7 @@ def test_options_from_a_file(run):
             ["musat3", "--full", "--grid", "start.gamma3=.1,.2"],
             "a full model starts as its training says; drop start.gamma3, or --full",
         ),
+        (["musat3", "--grid", "N=8", "--set", "start.gamma3=.1"], "by --start gamma3=.1"),
         (["musat3", "--grid", "N=8", "--scheduler", "foo"], "'foo' is no address"),
         (["musat3", "--grid", "N=8", "--scheduler", ""], "'' is no address"),
     ],

@@ -1,5 +1,6 @@
 """Sweeps on dask.distributed: the same results, workers that die, schedulers that are not there."""
 
+import asyncio
 import filecmp
 import gc
 import os
@@ -148,6 +149,24 @@ def test_a_worker_is_no_scheduler(monkeypatch):
     monkeypatch.setattr("distributed.core.connect", connect)
     monkeypatch.setattr("distributed.core.send_recv", identity)
     assert cluster._why_not("tcp://127.0.0.1:1") == cluster.OTHER
+
+
+def test_a_running_scheduler_computes_even_from_a_notebook():
+    """A notebook's cells run within an event loop."""
+    from distributed import LocalCluster
+
+    plan = planned("musat3", grid={"N": "8,9"}, t_end=1.0)
+
+    async def cell(address):
+        perform(plan, Path("a.zarr"), scheduler=address)
+
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, protocol="tcp://",
+        dashboard_address=None, scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+    ) as running:  # fmt: skip
+        asyncio.run(cell(running.scheduler_address))
+    perform(plan, Path("b.zarr"))
+    assert same("a.zarr", "b.zarr")
 
 
 def test_other_versions_on_workers_are_refused():

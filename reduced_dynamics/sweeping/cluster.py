@@ -11,6 +11,7 @@ import logging
 import re
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 from reduced_dynamics.errors import InputError, ReducedDynamicsError
@@ -170,7 +171,8 @@ def _why_not(address: str) -> str:
         return await asyncio.wait_for(identity(), 1.2 * TIMEOUT)
 
     try:
-        found = asyncio.run(within_time())
+        with ThreadPoolExecutor(1) as own:  # this thread may have an event loop, as notebooks have
+            found = own.submit(lambda: asyncio.run(within_time())).result()
     except Exception as error:  # whatever an answer in another protocol is taken for
         return _said(error)
     return "" if isinstance(found, dict) and "workers" in found else OTHER
