@@ -306,6 +306,7 @@ DAMAGES = {
     "cut": lambda path: path.write_bytes(path.read_bytes()[:-3]),
     "garbage": lambda path: path.write_bytes(b"no chunk"),
     "one bit": garbled,
+    "a directory": lambda path: (path.unlink(), path.mkdir(), (path / "x").touch()),
 }
 
 
@@ -328,6 +329,18 @@ def test_damage_is_seen_and_mended(monkeypatch, run, how):
         assert len(seen) == 1 + blocks, name
         assert same("a.zarr", "b.zarr")
         rd.open_sweep("b.zarr")
+
+
+def test_a_file_in_the_place_of_a_directory_is_damage(monkeypatch):
+    monkeypatch.setattr(runners, "compute", fake)
+    plan = planned("musat3", **OPTIONS, at=[0.5, 1.0])
+    perform(plan, Path("a.zarr"))
+    shutil.copytree("a.zarr", "b.zarr")
+    for name in ("at_loss/c/2", "t_icl/c", "status/c"):
+        shutil.rmtree(f"b.zarr/{name}")
+        Path(f"b.zarr/{name}").write_text("no directory")
+        perform(plan, Path("b.zarr"), resume=True)
+        assert same("a.zarr", "b.zarr")
 
 
 @pytest.mark.parametrize("how", DAMAGES)
@@ -384,7 +397,8 @@ def test_another_sweep_is_refused_and_named(run):
     for more, message in (
         (["--rtol", "1e-8"], "solver rtol is 1e-09 there and 1e-08 here"),
         (["--set", "query=1"], "parameters query is nothing there and 1 here"),
-        (["--block", "1"], "block is 3 there and 1 here"),
+        (["--block", "1"], "in blocks of 3 points, not 1; add --block 3 --resume to go on"),
+        (["--block", "1", "--resume"], "add --block 3 to go on"),
         (["--keep", "events"], 'keep is ["events", "final", "loss", "stats"] there and'),
         ([], "holds this sweep already, complete; add --resume"),
     ):
@@ -413,6 +427,7 @@ def test_places_where_no_store_can_be(run, monkeypatch):
     Path("file.zarr").write_text("x")
     Path("folder.zarr").mkdir()
     Path("folder.zarr/x").write_text("x")
+    Path("link.zarr").symlink_to("nowhere.zarr")
     monkeypatch.setattr(runners, "compute", None)
     for out, message in (
         ("a.nc", "end 'a.nc' in .zarr"),
@@ -421,6 +436,7 @@ def test_places_where_no_store_can_be(run, monkeypatch):
         ("s3://bucket/a.zarr", "this machine's disks"),
         ("file.zarr", "something other than a sweep"),
         ("folder.zarr", "something other than a sweep"),
+        ("link.zarr", "'link.zarr' is a link to 'nowhere.zarr', which does not exist"),
         ("", "needs the name"),
     ):
         code, printed, err = run("sweep", "musat3", "--grid", "N=8", "--out", out)
@@ -428,7 +444,7 @@ def test_places_where_no_store_can_be(run, monkeypatch):
         assert message in err
         # Before it, what was compiled, and progress, where that took a while.
         assert err.strip().splitlines()[-1].startswith("simulate.py: ") and "Traceback" not in err
-    assert sorted(os.listdir()) == ["file.zarr", "folder.zarr"]
+    assert sorted(os.listdir()) == ["file.zarr", "folder.zarr", "link.zarr"]
     for path, message in (("none.zarr", "no sweep at"), ("file.zarr", "other than a sweep")):
         with pytest.raises(InputError, match=message):
             rd.open_sweep(path)
@@ -519,6 +535,13 @@ def test_text_and_json(run):
     assert os.listdir() == []
 
 
+def test_what_all_points_share_is_shown(run):
+    code, text, _ = run("sweep", "musat3", "--grid", "N=8,9", "--set", "query=last", "--start",
+                        "gamma3=0.25", "--clamp", "beta2=0.5", "--t-end", "9")  # fmt: skip
+    assert code == 0
+    assert "musat3: 2 points (N 2), query=last, start gamma3=0.25, clamped beta2=0.5\n" in text
+
+
 def test_sweeps_that_come_to_nothing(run):
     sizes = ["sweep", "musat3", "--grid", "N=8,9,10"]
     descent = ["--dynamics", "gd", "--t-end", "5000"]
@@ -602,6 +625,11 @@ def test_options_from_a_file(run):
         (["musat3", "--grid", "N=8", "--girds", "1"], "unknown argument"),
         (["musat3", "--grid", "N=8", "--keep", "event"], "did you mean 'events'"),
         (["musat3", "--grid", "N=8", "--resume"], "drop --resume, or add --out"),
+        (
+            ["musat3", "--full", "--grid", "start.gamma3=.1,.2"],
+            "a full model starts as its training says; drop start.gamma3, or --full",
+        ),
+        (["musat3", "--grid", "N=8", "--set", "start.gamma3=.1"], "by --start gamma3=.1"),
         (["musat3", "--grid", "N=8", "--scheduler", "foo"], "'foo' is no address"),
         (["musat3", "--grid", "N=8", "--scheduler", ""], "'' is no address"),
     ],

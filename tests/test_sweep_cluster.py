@@ -1,12 +1,17 @@
 """Sweeps on dask.distributed: the same results, workers that die, schedulers that are not there."""
 
+import asyncio
 import filecmp
+import gc
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import warnings
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -75,6 +80,93 @@ def test_an_unreachable_scheduler_is_refused_and_nothing_is_made(monkeypatch):
                 perform(plan, Path("a.zarr"), scheduler=address)
             assert "\n" not in str(raised.value)
     assert os.listdir() == []
+
+
+NO_ANSWER = "no scheduler's answer within 1 s"
+
+
+def silent(connection):
+    """Something that accepts connections, and never says a word."""
+
+
+def speaks_http(connection):
+    connection.recv(1 << 16)
+    connection.sendall(b"HTTP/1.0 400 Bad request syntax\r\nServer: none\r\n\r\n" + b"." * 4096)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "answer", "reason"),
+    [
+        ("", silent, NO_ANSWER),
+        ("ws://", silent, NO_ANSWER),
+        # Dask tries again until the time is over, and that may be in the middle of a try.
+        ("", speaks_http, f"{NO_ANSWER}|{cluster.OTHER}"),
+        ("ws://", speaks_http, f"{NO_ANSWER}|{cluster.OTHER}"),
+        ("tls://", speaks_http, "TLS needs certificates"),
+        ("wss://", speaks_http, f"{NO_ANSWER}|{cluster.OTHER}"),
+    ],
+)
+def test_a_port_where_no_scheduler_answers(monkeypatch, capfd, scheme, answer, reason):
+    monkeypatch.setattr(cluster, "TIMEOUT", 1)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        accepted = []
+
+        def serve():
+            with suppress(OSError):
+                while True:
+                    connection, _ = listening.accept()
+                    accepted.append(connection)
+                    with suppress(OSError):
+                        answer(connection)
+
+        threading.Thread(target=serve, daemon=True).start()
+        address = f"{scheme}127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(InputError, match=f"no dask scheduler answers at .*({reason})") as error:
+            perform(planned("musat3", grid={"N": "8,9"}, t_end=1.0), Path("a.zarr"),
+                    scheduler=address)  # fmt: skip
+        with warnings.catch_warnings():
+            # Tornado forgets a websocket that is given up before it is one; its socket ends here.
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
+        listening.shutdown(socket.SHUT_RDWR)
+        for connection in accepted:
+            connection.close()
+    assert "\n" not in str(error.value) and "GiB" not in str(error.value)
+    assert capfd.readouterr() == ("", "")
+    assert os.listdir() == []
+
+
+def test_a_worker_is_no_scheduler(monkeypatch):
+    async def identity(*_, **__):
+        return {"type": "Worker", "id": "a"}
+
+    async def connect(*_, **__):
+        return SimpleNamespace(abort=lambda: None)
+
+    monkeypatch.setattr("distributed.core.connect", connect)
+    monkeypatch.setattr("distributed.core.send_recv", identity)
+    assert cluster._why_not("tcp://127.0.0.1:1") == cluster.OTHER
+
+
+def test_a_running_scheduler_computes_even_from_a_notebook():
+    """A notebook's cells run within an event loop."""
+    from distributed import LocalCluster
+
+    plan = planned("musat3", grid={"N": "8,9"}, t_end=1.0)
+
+    async def cell(address):
+        perform(plan, Path("a.zarr"), scheduler=address)
+
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, protocol="tcp://",
+        dashboard_address=None, scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+    ) as running:  # fmt: skip
+        asyncio.run(cell(running.scheduler_address))
+    perform(plan, Path("b.zarr"))
+    assert same("a.zarr", "b.zarr")
 
 
 def test_other_versions_on_workers_are_refused():

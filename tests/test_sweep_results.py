@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,17 @@ from hypothesis import strategies as st
 
 import reduced_dynamics as rd
 from reduced_dynamics.commands import main
-from reduced_dynamics.sweeping.laws import extrapolate, law, laws, parse
+from reduced_dynamics.commands.sweep_results import _exponent, _law_text, _map_text
+from reduced_dynamics.sweeping.figures import regimes_figure
+from reduced_dynamics.sweeping.laws import (
+    NOISE,
+    ROUNDING,
+    extrapolate,
+    law,
+    laws,
+    noise_of,
+    parse,
+)
 from reduced_dynamics.sweeping.regimes import regimes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,6 +51,63 @@ def test_a_pure_power_law_has_no_residual():
 def test_what_does_not_settle_has_no_limit():
     assert not extrapolate(np.arange(1.0, 6.0), np.array([1.0, 2.0, 4.0, 8.0, 16.0])).known
     assert not extrapolate(np.array([1.0, 2.0]), np.array([1.0, 2.0])).known
+
+
+def test_noise_is_not_taken_for_a_law_that_does_not_settle():
+    """Pure laws with noise of the tolerance, and one with a correction above it."""
+    x = np.geomspace(64, 1e6, 9)
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        noisy = 1.0 + 1e-9 * rng.uniform(-1, 1, 9)
+        found = law(x, 3.0 * x**1.5 * noisy, noise=1e-9)
+        assert found.exponent.known and abs(found.exponent.value - 1.5) <= found.exponent.error
+        assert found.exponent.error < 2e-9 and found.simple == 1.5
+        assert abs(found.prefactor.value - 3.0) <= found.prefactor.error < 1e-8
+    assert not law(x, 3.0 * x**1.5 * noisy, noise=0.0).exponent.known
+    bent = law(x, x * (1.0 + x**-0.5), noise=1e-9)
+    assert bent.exponent.value == pytest.approx(1.0, abs=1e-5)
+    assert abs(bent.fit.local[-1] - 1.0) > 1e-4
+
+
+def test_points_close_to_each_other_hide_a_correction_in_their_noise():
+    x = np.linspace(1000.0, 1010.0, 7)
+    found = law(x, x**2 * (1.0 + 3.0 / np.sqrt(x)), noise=1e-7)
+    assert abs(found.exponent.value - 2.0) < found.exponent.error
+
+
+def test_the_noise_of_a_sweep_is_that_of_its_tolerance(musat3):
+    assert noise_of(musat3) == NOISE * 1e-9
+    assert noise_of(musat3.drop_attrs()) == ROUNDING
+
+
+def test_what_is_printed_of_a_clean_law_and_of_too_few_points():
+    x = np.geomspace(64, 1e6, 9)
+    lines = "\n".join(_law_text(law(x, 2.0 * x**2 * (1.0 + 1e-4 / x), of="y", noise=1e-9)))
+    assert "its limit     2 ± " in lines and "y/x^2 at 1e+06 is 2; its limit 2 ± " in lines
+    few = np.geomspace(64, 1e6, 5)
+    bent = law(few, few * (1.0 + few**-0.5), exponent=1.0)
+    text = "\n".join(_law_text(bent))
+    assert "not to be told from 5 points: sweep more points, at least 6" in text
+    text = "\n".join(_law_text(law(few[:4], few[:4] * (1.0 + few[:4] ** -0.5), exponent=1.0)))
+    assert "; sweep more points for its limit" in text and "settle" not in text
+    never = law(x, np.exp(np.log(x) ** 2))
+    assert "do not settle" in "\n".join(_law_text(never))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (2.000001, "2.000001"),
+        (1.9999984, "1.999998"),
+        (0.99999991, "0.9999999"),
+        (1.92345678, "1.92346"),
+        (2.0 + 1e-10, "2"),
+        (-1.5, "-1.5"),
+        (math.nan, "nan"),
+    ],
+)
+def test_exponents_are_told_from_simple_ones(value, shown):
+    assert _exponent(value, SimpleNamespace(noise=1e-8)) == shown
 
 
 def test_points_that_were_not_reached_are_left_out():
@@ -76,6 +144,7 @@ def musat3():
 
 def test_the_sharp_constants_of_musat3(musat3):
     expected = {"T_gamma3": (1, 2 * math.log(2)), "t_icl": (2, 2 * math.sqrt(2 * math.pi))}
+    assert laws(musat3, "T_gamma3~N")[0].exponent.known
     for name, (exponent, constant) in expected.items():
         (found,) = laws(musat3, f"{name}~N")
         assert found.simple == exponent
@@ -112,6 +181,34 @@ def test_maps_of_times_and_orders(two):
             first = "T_alpha3" if times[0] < times[1] else "T_gamma3"
             assert order.orders[order.values[k, j]].startswith(first), start
     assert sum(order.counts) == 15
+
+
+def test_failed_points_of_a_map_are_shown_as_failed():
+    """Descent with a step of 60 diverges at three of the points, after events of some of them."""
+    sampled = rd.sweep("musat3", random={"N": "2:100:log", "start.gamma3": "0.6:0.8"}, points=12,
+                       dynamics="gd", step=60.0, t_end="20*N**2")  # fmt: skip
+    grid = rd.sweep("musat3", grid={"N": "2,4,16,100", "start.gamma3": "0.6,0.8"}, dynamics="gd",
+                    step=60.0, t_end="20*N**2")  # fmt: skip
+    for dataset in (grid, sampled):
+        failed = (dataset.status != 1).values.T
+        assert failed.any() and not failed.all()
+        order = regimes(dataset, "order")
+        np.testing.assert_array_equal(order.failed, failed)
+        np.testing.assert_array_equal(order.values < 0, failed)
+        assert order.incomplete == {"failed": failed.sum()}
+        assert sum(order.counts) + failed.sum() == failed.size
+        times = regimes(dataset, "t_icl")
+        np.testing.assert_array_equal(times.failed, failed & np.isnan(dataset.t_icl.values.T))
+        assert not regimes(dataset, "T_gamma3").failed.any()  # reached before it failed
+        lines = _map_text(order)
+        assert lines[-1].endswith("%  failed")
+        assert sum(float(line.split("%")[0]) for line in lines[1:]) == pytest.approx(100, abs=0.5)
+        assert f"; {times.failed.sum()} failed" in _map_text(times)[0]
+        for found in (order, times):
+            figure = regimes_figure(found)
+            texts = [t.get_text() for t in figure.legends[0].get_texts()] if figure.legends else [
+                figure.axes[1].get_ylabel()]  # fmt: skip
+            assert any("failed" in text for text in texts)
 
 
 def test_bad_maps(two, musat3):

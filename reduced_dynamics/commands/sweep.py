@@ -345,7 +345,8 @@ def as_text(plan, found, out, computed: int, seconds: float) -> list[str]:
     """What ``sweep`` prints for people."""
     settings = plan.settings
     shape = " x ".join(f"{name} {size}" for name, size in zip(plan.dims, plan.shape, strict=True))
-    fixed = ", ".join(f"{k}={v}" for k, v in settings.parameters.items())
+    held = (("", settings.parameters), ("start ", settings.start), ("clamped ", settings.clamp))
+    fixed = ", ".join(f"{word}{k}={v}" for word, given in held for k, v in given.items())
     lines = [
         f"{settings.resolved.name}: {found.points} point{'s' * (found.points != 1)} ({shape})"
         f"{', ' if fixed else ''}{fixed}"

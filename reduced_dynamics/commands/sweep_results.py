@@ -114,25 +114,33 @@ def _points(count: int) -> str:
 
 
 def _law_text(law) -> list[str]:
+    from reduced_dynamics.sweeping.laws import NEEDED
+
     at = ", ".join(f"{k}={v}" for k, v in law.at.items())
     low, high = law.fit.interval
     interval = "two points have no interval"
     if np.isfinite([low, high]).all():
-        interval = f"{law.fit.level:.0%}: {low:.6g} .. {high:.6g}"
+        interval = f"{law.fit.level:.0%}: {_exponent(low, law)} .. {_exponent(high, law)}"
     lines = [
         f"{law.of} ~ {law.over}^k{' at ' if at else ''}{at}: {_points(len(law.x))}"
         + (f", {law.left_out} without it left out" if law.left_out else ""),
-        f"  fit           k = {law.fit.slope:.6g}  ({interval}),"
+        f"  fit           k = {_exponent(law.fit.slope, law)}  ({interval}),"
         f" factor {np.exp(law.fit.intercept):.6g}",
         f"  residuals     up to {np.abs(law.residual).max():.2g} in the logarithm",
     ]
     shown = range(max(0, len(law.middle) - 4), len(law.middle))
-    last = ", ".join(f"{law.fit.local[k]:.6g} at {law.middle[k]:.4g}" for k in shown)
+    last = ", ".join(f"{_exponent(law.fit.local[k], law)} at {law.middle[k]:.4g}" for k in shown)
     lines.append(f"  local k       {last}")
+    few = len(law.middle) < NEEDED
     if law.exponent.known:
         lines.append(
             f"  its limit     {law.exponent.value:.6g} ± {law.exponent.error:.1g}"
             f"  (if what is left is one power of {law.over})"
+        )
+    elif few:
+        lines.append(
+            f"  its limit     not to be told from {_points(len(law.x))}: sweep more points, at "
+            f"least {NEEDED + 1}"
         )
     else:
         lines.append("  its limit     not to be told: the last local exponents do not settle")
@@ -142,10 +150,22 @@ def _law_text(law) -> list[str]:
             + (
                 f"; its limit {law.prefactor.value:.8g} ± {law.prefactor.error:.1g}"
                 if law.prefactor.known
+                else "; sweep more points for its limit"
+                if len(law.x) < NEEDED
                 else "; no limit to be told from the last points"
             )
         )
     return lines
+
+
+def _exponent(value: float, law) -> str:
+    """With as many digits as tell it from a multiple of ½, where it differs by more than noise."""
+    nearest = round(2.0 * value) / 2.0 if np.isfinite(value) else np.nan
+    digits = 6
+    if abs(value - nearest) > law.noise:
+        while digits < 16 and float(f"{value:.{digits}g}") == nearest:
+            digits += 1
+    return f"{value:.{digits}g}"
 
 
 def _law_json(law) -> dict[str, Any]:
@@ -168,26 +188,26 @@ def _law_json(law) -> dict[str, Any]:
         "prefactor": None if law.ratio is None else law.ratio.tolist(),
         "prefactor_limit": _number(law.prefactor.value) if law.prefactor else None,
         "prefactor_limit_error": _number(law.prefactor.error) if law.prefactor else None,
+        "noise": law.noise,
     }
 
 
 def _map_text(mapped) -> list[str]:
     names = " and ".join(mapped.names)
-    if mapped.orders:
+    if mapped.of == "order":
         total = mapped.values.size
+        shares = [*zip(mapped.orders, mapped.counts, strict=True), *mapped.incomplete.items()]
         return [
             f"order of events over {names}",
-            *(
-                f"  {count / total:6.1%}  {text}"
-                for text, count in zip(mapped.orders, mapped.counts, strict=True)
-            ),
+            *(f"  {count / total:6.1%}  {text}" for text, count in shares),
         ]
     known = mapped.values[np.isfinite(mapped.values)]
+    lost = "".join(f"; {count} {text}" for text, count in mapped.incomplete.items())
     if not len(known):
-        return [f"{mapped.of} over {names}: nowhere reached"]
+        return [f"{mapped.of} over {names}: nowhere reached{lost}"]
     return [
         f"{mapped.of} over {names}: from {known.min():.6g} to {known.max():.6g}, reached at "
-        f"{len(known)} of {_points(mapped.values.size)}"
+        f"{len(known)} of {_points(mapped.values.size)}{lost}"
     ]
 
 
@@ -201,6 +221,7 @@ def _map_json(mapped) -> dict[str, Any]:
         "values": _plain(values),
         "orders": list(mapped.orders),
         "counts": list(mapped.counts),
+        "incomplete": mapped.incomplete,
         "at": mapped.at,
     }
 

@@ -11,6 +11,7 @@ import logging
 import re
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 from reduced_dynamics.errors import InputError, ReducedDynamicsError
@@ -26,6 +27,8 @@ IN_HAND = 2
 #: Deaths of workers that a block survives before it is held to be the cause.
 DEATHS = 5
 
+#: What is said of a port where an answer comes, but not a scheduler's.
+OTHER = "what answers there is something other than a dask scheduler"
 
 #: PROTOCOL://HOST:PORT, as dask writes it; the protocol may be missing.
 _ADDRESS = re.compile(
@@ -121,22 +124,75 @@ class Cluster:
                 LocalCluster(
                     n_workers=self.workers, threads_per_worker=1, processes=True,
                     dashboard_address=None, silence_logs=logging.CRITICAL,
+                    # Any free port: on its own it takes 8787, and warns where that is taken.
+                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
                 ) as cluster,
                 Client(cluster, set_as_default=False) as client,
             ):  # fmt: skip
                 client.register_plugin(_deaf(), name="deaf")
                 yield client
             return
-        try:
-            client = Client(self.address, timeout=TIMEOUT, set_as_default=False)
-        except Exception as error:  # whatever is wrong with an address, or with what is there
+        # A client that finds no scheduler may wait for ever, and complains as it is thrown away;
+        # so none is made before one has answered.
+        reason = _why_not(self.address)
+        if not reason:
+            try:
+                client = Client(self.address, timeout=TIMEOUT, set_as_default=False)
+            except Exception as error:  # the scheduler ended meanwhile, or is of another version
+                reason = _said(error)
+        if reason:
             raise InputError(
-                f"no dask scheduler answers at '{self.address}' "
-                f"({str(error).splitlines()[0][:80] if str(error) else type(error).__name__}); "
+                f"no dask scheduler answers at '{self.address}' ({reason}); "
                 "start one with `dask scheduler` and workers with `dask worker ADDRESS`"
-            ) from None
+            )
         with client:
             yield client
+
+
+def _why_not(address: str) -> str:
+    """Why there is no dask scheduler at `address`, in words; empty where one is."""
+    import asyncio
+
+    from distributed import Security
+    from distributed.core import connect, send_recv
+
+    async def identity():
+        security = Security().get_connection_args("client")
+        comm = await connect(address, timeout=TIMEOUT, **security)
+        try:
+            return await send_recv(comm, op="identity", n_workers=0)
+        finally:
+            comm.abort()
+
+    async def within_time():
+        # What is left over of a connection that fails is nobody's concern.
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        # Connecting has its own timeout, which says more; the handshake after it has none.
+        return await asyncio.wait_for(identity(), 1.2 * TIMEOUT)
+
+    try:
+        with ThreadPoolExecutor(1) as own:  # this thread may have an event loop, as notebooks have
+            found = own.submit(lambda: asyncio.run(within_time())).result()
+    except Exception as error:  # whatever an answer in another protocol is taken for
+        return _said(error)
+    return "" if isinstance(found, dict) and "workers" in found else OTHER
+
+
+def _said(error: BaseException) -> str:
+    """Why there was no connection: dask tries for a while, and wraps what was last in the way."""
+    import ssl
+
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    text = str(error).strip().partition("\n")[0][:80]
+    if "ssl_context" in text or "encryption required" in text:
+        return "TLS needs certificates, and dask's configuration, distributed.comm.tls, has none"
+    if isinstance(error, TimeoutError):
+        return f"no scheduler's answer within {TIMEOUT} s"
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+        return text or type(error).__name__
+    told = "unknown address scheme" in text or isinstance(error, ImportError | Warning)
+    return text if told else OTHER
 
 
 def _deaf():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -22,12 +23,15 @@ PARTIAL = ".partial"
 def put(path: Path, data) -> None:
     """Write `data` to `path`, whole and on the disk, or not at all.
 
+    A directory of that name, or a file where a directory above has to be, is damage and goes.
+
     Raises
     ------
     OSError
         If the disk is full, or refuses.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{PARTIAL}")
+    _make_room(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with open(temporary, "xb") as file:
@@ -40,6 +44,14 @@ def put(path: Path, data) -> None:
             os.unlink(temporary)
         raise
     sync_directory(path.parent)
+
+
+def _make_room(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    above = next(above for above in path.parents if above.exists())
+    if not above.is_dir():
+        above.unlink()
 
 
 def sync_directory(path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from reduced_dynamics.figure_style import BRIGHT, HEAD, INK, REST, finish, grid, style, symbol
 from reduced_dynamics.sweeping.laws import Law
-from reduced_dynamics.sweeping.regimes import Regimes
+from reduced_dynamics.sweeping.regimes import ORDER, Regimes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -87,11 +87,12 @@ def regimes_figure(found: Regimes) -> Figure:
         ax = figure.subplots()
         for which, scale in zip("xy", found.scales, strict=True):
             getattr(ax, f"set_{which}scale")(scale)
-        (_draw_orders if found.orders else _draw_number)(found, figure, ax)
+        ordered = found.of == ORDER
+        (_draw_orders if ordered else _draw_number)(found, figure, ax)
         ax.set_xlabel(symbol(found.names[0]))
         ax.set_ylabel(symbol(found.names[1]))
         at = ", ".join(f"{symbol(k)} = {_short(v)}" for k, v in found.at.items())
-        what = "order of events" if found.orders else symbol(found.of)
+        what = "order of events" if ordered else symbol(found.of)
         ax.set_title(f"{what}{': ' if at else ''}{at}", loc="left", fontsize=9, color=INK)
         ax.spines[["top", "right"]].set_visible(True)
     return figure
@@ -121,13 +122,38 @@ def _draw_number(found: Regimes, figure, ax) -> None:
                 found.x, found.y, found.values, levels=levels, colors="white", linewidths=0.8
             )
             ax.clabel(lines, fmt="%.3g", fontsize=7)
+    _draw_failed(found, ax)
+    said = ["grey: not reached"] if len(known) + found.failed.sum() < found.values.size else []
+    if found.failed.any():
+        said.append(f"{'crosses' if found.sampled else 'white'}: {_failed(found)}")
     bar = figure.colorbar(image, ax=ax)
-    bar.set_label(symbol(found.of) + (" (grey: not reached)" if len(known) < found.values.size
-                                      else ""))  # fmt: skip
+    bar.set_label(symbol(found.of) + (f" ({'; '.join(said)})" if said else ""))
+
+
+def _draw_failed(found: Regimes, ax) -> None:
+    """White cells, or crosses, where points have no result because they failed."""
+    from matplotlib.colors import ListedColormap
+
+    if not found.failed.any():
+        return
+    if found.sampled:
+        x, y = found.x[found.failed], found.y[found.failed]
+        ax.scatter(x, y, s=12, marker="x", color=INK, lw=0.7)
+        return
+    failed = np.ma.masked_where(~found.failed, np.zeros(found.failed.shape))
+    cells = ax.pcolormesh(
+        found.x, found.y, failed, cmap=ListedColormap(["white"]), shading="nearest"
+    )
+    cells.set_edgecolor("face")
+
+
+def _failed(found: Regimes) -> str:
+    return " or ".join(found.incomplete)
 
 
 def _draw_orders(found: Regimes, figure, ax) -> None:
     from matplotlib.colors import BoundaryNorm, ListedColormap
+    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     # The rarest orders share one colour: nobody tells more than eight apart.
@@ -142,15 +168,19 @@ def _draw_orders(found: Regimes, figure, ax) -> None:
         image = ax.pcolormesh(found.x, found.y, shown, norm=norm, cmap=cmap, shading="nearest")
         image.set_edgecolor("face")
     total = found.values.size
-    handles = [
+    handles: list = [
         Patch(color=BRIGHT[k], label=f"{_pretty(text)} ({count / total:.0%})")
         for k, (text, count) in enumerate(zip(found.orders, found.counts, strict=True))
         if k < most
     ]
     if len(found.orders) > most:
         handles.append(Patch(color=REST, label=f"{len(found.orders) - most} rarer orders"))
-    if (found.values < 0).any():
-        handles.append(Patch(facecolor="white", edgecolor=INK, label="failed"))
+    _draw_failed(found, ax)
+    if found.failed.any():
+        label = f"{_failed(found)} ({found.failed.sum() / total:.0%})"
+        cross = Line2D([], [], color=INK, marker="x", markersize=4, linestyle="", label=label)
+        cell = Patch(facecolor="white", edgecolor=INK, label=label)
+        handles.append(cross if found.sampled else cell)
     figure.legend(handles=handles, loc="outside lower left", fontsize=7)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,8 +22,16 @@ if TYPE_CHECKING:
 
 #: An extrapolated exponent this near to a multiple of ½ is taken to be it.
 SIMPLE = 0.02
-#: Values that differ by less than this part of them are the same but for rounding.
+#: The size of noise in a time, in units of the relative tolerance of its integration: steps keep to
+#: the tolerance each for itself, and times of musat3 and wang (tolerances 1e-5 to 1e-9, compared
+#: with 1e-12) were seen to be off by 0.01 to 6 of it.
+NOISE = 10.0
+#: The least noise there is, relative: rounding.
 ROUNDING = 1e-13
+#: Values from which a limit is extrapolated: three, and those one and two places before.
+NEEDED = 5
+#: The slowest correction that is looked for where noise may hide it, as a power of the parameter.
+SLOWEST = 0.5
 _SPEC = re.compile(r"\s*(\w+)\s*~\s*([\w.]+?)\s*(?:(?:\*\*|\^)\s*([-+]?[\d.]+(?:/\d+)?))?\s*$")
 
 
@@ -33,12 +42,12 @@ class Limit:
     Attributes
     ----------
     value : float
-        From the last three points, for a correction that is a power of the parameter; nan if they
-        do not settle.
+        From the last three points, for a correction that is a power of the parameter; the last
+        one where they differ by no more than noise; nan if they do not settle, or are too few.
     error : float
         How far that is to be trusted: the largest change of the limit when it is taken one and two
-        points earlier, and no less than a tenth of the way that is left. It knows of no correction
-        that has yet to show, nor of logarithms.
+        points earlier, and no less than a tenth of the way that is left, nor than the noise in the
+        last values. It knows of no correction that has yet to show, nor of logarithms.
     """
 
     value: float
@@ -78,6 +87,8 @@ class Law:
         y/x^simple.
     prefactor : Limit or None
         The limit of `ratio`.
+    noise : float
+        The size of what the integration leaves uncertain in y, relative.
     """
 
     of: str
@@ -93,6 +104,7 @@ class Law:
     simple: float | None
     ratio: np.ndarray | None
     prefactor: Limit | None
+    noise: float = ROUNDING
 
 
 def laws(dataset: xarray.Dataset, spec: str, level: float = 0.95) -> list[Law]:
@@ -184,12 +196,26 @@ def _each(dataset, of, over, exponent, level) -> Iterator[Law | None]:
         yield law(
             dataset[over].values.astype(float),
             values.isel(chosen).values.astype(float),
-            of=of, over=over, at=at, exponent=exponent, level=level,
+            of=of, over=over, at=at, exponent=exponent, level=level, noise=noise_of(dataset),
         )  # fmt: skip
 
 
-def law(x, y, *, of="y", over="x", at=None, exponent=None, level=0.95) -> Law | None:
-    """The power law of `y` in `x`, two arrays of shape (n,); None for fewer than two points."""
+def noise_of(dataset: xarray.Dataset) -> float:
+    """The size of noise in the results of a sweep, relative: `NOISE` times its tolerance.
+
+    Descents have steps of their own, and no tolerance; there it is rounding.
+    """
+    solver = json.loads(dataset.attrs.get("solver", "{}"))
+    return max(NOISE * solver.get("rtol", 0.0), ROUNDING)
+
+
+def law(
+    x, y, *, of="y", over="x", at=None, exponent=None, level=0.95, noise=ROUNDING
+) -> Law | None:
+    """The power law of `y` in `x`, two arrays of shape (n,); None for fewer than two points.
+
+    `noise` is the size of what is uncertain in `y`, relative.
+    """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     good = np.isfinite(y) & (y > 0.0) & (x > 0.0)
     order = np.argsort(x[good], kind="stable")
@@ -198,7 +224,9 @@ def law(x, y, *, of="y", over="x", at=None, exponent=None, level=0.95) -> Law | 
         return None
     fit = power_law(a, b, level)
     middle = np.sqrt(a[1:] * a[:-1])
-    limit = extrapolate(middle, fit.local)
+    with np.errstate(divide="ignore"):
+        uncertain = 2.0 * noise / np.diff(np.log(a))
+    limit = extrapolate(middle, fit.local, uncertain)
     simple = exponent
     if simple is None and limit.known:
         nearest = round(2.0 * limit.value) / 2.0
@@ -217,21 +245,32 @@ def law(x, y, *, of="y", over="x", at=None, exponent=None, level=0.95) -> Law | 
         exponent=limit,
         simple=simple,
         ratio=ratio,
-        prefactor=None if ratio is None else extrapolate(a, ratio),
+        prefactor=None if ratio is None else extrapolate(a, ratio, noise * np.abs(ratio)),
+        noise=noise,
     )
 
 
-def extrapolate(x: np.ndarray, values: np.ndarray) -> Limit:
+def extrapolate(x: np.ndarray, values: np.ndarray, noise: np.ndarray | None = None) -> Limit:
     """The limit of values at growing x, if they approach it as a power of x.
 
     Through the last three points goes exactly one v + b x^−q; q > 0 is a limit. The same through
-    the three points one and two places before says how far that is to be trusted.
+    the three points one and two places before says how far that is to be trusted. Where the last
+    three differ by no more than their `noise` (shape of `values`) allows, the last one is it.
     """
-    if len(x) < 5 or not np.isfinite(values).all():
+    if len(x) < 3 or not np.isfinite(values).all():
+        return Limit(np.nan, np.nan)
+    noise = ROUNDING * np.abs(values) if noise is None else noise
+    uncertain = float(np.max(noise[-3:]))
+    if (np.abs(np.diff(values[-3:])) <= noise[-3:-1] + noise[-2:]).all():
+        # Points close to each other hide a slow correction: what it changes between them is less
+        # than what it still has before it.
+        hidden = 1.0 / ((x[-1] / x[-3]) ** SLOWEST - 1.0) if x[-1] > x[-3] else np.inf
+        return Limit(float(values[-1]), uncertain * max(1.0, hidden))
+    if len(x) < NEEDED:
         return Limit(np.nan, np.nan)
     ends = len(x), len(x) - 1, len(x) - 2
     last, before, earlier = (_through(x[k - 3 : k], values[k - 3 : k]) for k in ends)
-    changes = abs(last - before), abs(before - earlier), 0.1 * abs(values[-1] - last)
+    changes = abs(last - before), abs(before - earlier), 0.1 * abs(values[-1] - last), uncertain
     return Limit(last, float(np.max(changes)))
 
 

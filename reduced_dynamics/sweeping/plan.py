@@ -20,7 +20,7 @@ from reduced_dynamics import memory
 from reduced_dynamics.errors import InputError, unknown
 from reduced_dynamics.expressions import evaluate
 from reduced_dynamics.sweeping.axes import START, Axis, Range, axis, quantities, sampled
-from reduced_dynamics.sweeping.settings import Settings
+from reduced_dynamics.sweeping.settings import FULL_START, Settings
 from reduced_dynamics.system import ReducedSystem, numeric
 
 SAMPLINGS = ("random", "sobol", "halton", "lhs")
@@ -153,11 +153,18 @@ def plan(
     further = _trainings(settings)
     everything = quantities(system, _startable(settings, grid, further), further)
     for name in [*grid, *random, *settings.parameters]:
+        if settings.full and name.startswith(START):
+            raise InputError(FULL_START.format(name))
         if name not in everything:
             known = [k for k in everything if not k.startswith(START)]
             if name.startswith(START):
                 known = [k for k in everything if k.startswith(START)]
             raise unknown(f"quantity of {system.name}", name, known)
+    for name, value in settings.parameters.items():
+        if name.startswith(START):
+            raise InputError(
+                f"{name} is no parameter; fix a start by --start {name.removeprefix(START)}={value}"
+            )
     _check_once(settings, grid, random)
     if not grid and not random:
         raise InputError("nothing is swept; give --grid NAME=SPEC or --random NAME=LOW:HIGH:log")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reduced_dynamics.errors import InputError, unknown
+from reduced_dynamics.sweeping.variables import COMPLETE, FAILED, MISSING, REFUSED, STATUS
 
 if TYPE_CHECKING:
     import xarray
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 #: What `order` maps instead of a number.
 ORDER = "order"
+#: What points are that did not come to their end, in words.
+INCOMPLETE = {FAILED: "failed", REFUSED: "refused", MISSING: "missing"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +38,16 @@ class Regimes:
     x, y : ndarrays, shapes (nx,) and (ny,); or (n,) both, where points were sampled
     values : ndarray, shape (ny, nx) or (n,)
         The result (nan where it was not reached), or the place of the order in `orders` (−1 where
-        the point failed).
+        `failed`: of such a point nobody knows what would have come).
     orders : tuple of str
         The orders that occur, the most frequent one first; empty for a number.
     counts : tuple of int
         How many points have each of them.
+    failed : ndarray of bool, shape of `values`
+        Where a point has no such result because it did not come to its end. An event that was
+        reached before is mapped like any other.
+    incomplete : dict of str to int
+        How many of these "failed", were "refused" or are "missing" (not computed yet).
     at : dict
         Dimensions of one value, and the fixed parameters.
     scales : (str, str)
@@ -53,6 +61,8 @@ class Regimes:
     values: np.ndarray
     orders: tuple[str, ...]
     counts: tuple[int, ...]
+    failed: np.ndarray
+    incomplete: dict[str, int]
     at: dict[str, Any]
     scales: tuple[str, str]
 
@@ -104,14 +114,19 @@ def regimes(
     counts: tuple[int, ...] = ()
     if of == ORDER:
         mapped, orders, counts = _orders(dataset, events)
+        nothing = mapped < 0
     else:
         mapped = dataset[of].astype(float)
+        nothing = ~np.isfinite(mapped)
+    status = dataset[STATUS].where(nothing, COMPLETE)
     x, y = (dataset[name] for name in names)
     single = {str(d): 0 for d in mapped.dims if mapped.sizes[d] == 1}
     at = {d: dataset[d].values[:1].tolist()[0] for d in single if d in dataset.coords}
-    mapped = mapped.isel(single, drop=True)
+    mapped, status = (v.isel(single, drop=True) for v in (mapped, status))
     if x.dims != y.dims:
-        mapped = mapped.transpose(*y.dims, *x.dims)
+        mapped, status = (v.transpose(*y.dims, *x.dims) for v in (mapped, status))
+    status = status.values.astype(int)
+    incomplete = {text: int((status == k).sum()) for k, text in INCOMPLETE.items()}
     fixed = json.loads(dataset.attrs.get("parameters", "{}"))
     return Regimes(
         of=of,
@@ -121,6 +136,8 @@ def regimes(
         values=np.asarray(mapped.values),
         orders=orders,
         counts=counts,
+        failed=status != COMPLETE,
+        incomplete={text: count for text, count in incomplete.items() if count},
         at=fixed | at,
         scales=scales,
     )
@@ -175,14 +192,15 @@ def _orders(dataset, events: list[str]):
     """The order of events at every point, as places in the list of orders that occur."""
     stacked = np.stack([dataset[name].values.astype(float) for name in events], axis=-1)
     flat = stacked.reshape(-1, len(events))
-    failed = (dataset["status"].values.ravel() != 1) & ~np.isfinite(flat).any(axis=1)
+    # What a failed point has not reached by then it might have reached later.
+    failed = dataset[STATUS].values.ravel() != COMPLETE
     texts = np.array([_text(times, events) for times in flat], dtype=object)
     counted = Counter(texts[~failed].tolist()).most_common()
     places = {text: k for k, (text, _) in enumerate(counted)}
     numbers = np.array(
         [-1 if bad else places[text] for text, bad in zip(texts, failed, strict=True)]
     )
-    mapped = dataset["status"].astype(int).copy(data=numbers.reshape(stacked.shape[:-1]))
+    mapped = dataset[STATUS].astype(int).copy(data=numbers.reshape(stacked.shape[:-1]))
     return mapped, tuple(places), tuple(count for _, count in counted)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -220,6 +221,13 @@ def check(plan: Plan, out: Path, resume: bool) -> None:
     if not store.exists(out):
         return
     if reason := store.difference(out, plan):
+        block = json.loads(store.attributes(out)["plan"]).get("block")
+        if not store.difference(out, replace(plan, block=block)):
+            options = f"--block {block}" if resume else f"--block {block} --resume"
+            raise InputError(
+                f"'{out}' holds this sweep in blocks of {block} points, not {plan.block}; add "
+                f"{options} to go on with it, or choose another --out"
+            )
         raise InputError(
             f"'{out}' holds another sweep: {reason}; choose another --out, or the same settings"
         )

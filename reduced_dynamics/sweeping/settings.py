@@ -28,6 +28,8 @@ KEPT = {
 KEEP = ("events", "final", "loss", "stats")
 #: The method of a sweep unless said otherwise: compiled throughout.
 METHOD = "Rodas5P"
+#: Why a full model has no start of its own.
+FULL_START = "a full model starts as its training says; drop {}, or --full"
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +111,7 @@ class Settings:
                     "model; drop one of them"
                 )
         if self.start:
-            raise InputError("a full model starts as its training says; drop --start, or --full")
+            raise InputError(FULL_START.format("--start"))
 
     @property
     def resolved(self) -> ReducedSystem:

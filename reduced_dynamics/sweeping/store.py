@@ -169,6 +169,11 @@ def attributes(path: Path) -> dict[str, Any]:
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        if path.is_symlink() and not path.exists():
+            raise InputError(
+                f"'{path}' is a link to '{os.readlink(path)}', which does not exist; remove the "
+                "link, or choose another name"
+            ) from None
         if not path.exists():
             raise InputError(f"there is no sweep at '{path}'; check its name") from None
         if not (path / STATUS).is_dir():
