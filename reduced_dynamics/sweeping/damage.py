@@ -126,4 +126,4 @@ def mend(path: Path, files: Mapping[str, bytes]) -> None:
                 continue
             content = json.dumps(wanted | {"attributes": attributes}, indent=2).encode()
         if found != content:
-            disk.put(target, content)
+            disk.put(target, content, path)

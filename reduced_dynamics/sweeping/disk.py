@@ -20,10 +20,11 @@ from reduced_dynamics.errors import InputError
 PARTIAL = ".partial"
 
 
-def put(path: Path, data) -> None:
+def put(path: Path, data, within: Path | None = None) -> None:
     """Write `data` to `path`, whole and on the disk, or not at all.
 
-    A directory of that name, or a file where a directory above has to be, is damage and goes.
+    A directory of that name, or a file where a directory above has to be, is damage of the store
+    `within` which it lies, and goes; outside of it nothing is touched.
 
     Raises
     ------
@@ -31,7 +32,8 @@ def put(path: Path, data) -> None:
         If the disk is full, or refuses.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{PARTIAL}")
-    _make_room(path)
+    if within is not None:
+        _make_room(path, within)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with open(temporary, "xb") as file:
@@ -46,12 +48,16 @@ def put(path: Path, data) -> None:
     sync_directory(path.parent)
 
 
-def _make_room(path: Path) -> None:
+def _make_room(path: Path, store: Path) -> None:
+    if path == store or not path.is_relative_to(store):
+        return
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    above = next(above for above in path.parents if above.exists())
-    if not above.is_dir():
-        above.unlink()
+    for above in path.parents:
+        if above == store:
+            return
+        if above.exists() and not above.is_dir():
+            above.unlink()
 
 
 def sync_directory(path: Path) -> None:
@@ -79,7 +85,7 @@ def durable_store() -> type:
     class DurableStore(LocalStore):
         async def set(self, key, value) -> None:
             self._check_writable()
-            put(self.root / key, value.as_buffer_like())
+            put(self.root / key, value.as_buffer_like(), self.root)
 
         async def set_if_not_exists(self, key, value) -> None:
             if not (self.root / key).exists():
@@ -87,7 +93,7 @@ def durable_store() -> type:
 
         def set_sync(self, key, value) -> None:
             self._check_writable()
-            put(self.root / key, value.as_buffer_like())
+            put(self.root / key, value.as_buffer_like(), self.root)
 
     return DurableStore
 
