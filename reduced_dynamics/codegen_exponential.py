@@ -1,14 +1,10 @@
-"""What generated loops over many samples, or pairs, need: their exponentials, several at a time.
+"""What generated loops over samples, pairs or lanes need: exponentials, several at a time.
 
 ``math.exp`` is a call into a library, one number at a time. This one is arithmetic on the number
-and its bits, with which loops over samples become vector instructions: exp(x) = 2^n exp(r),
-|r| ≤ ln(2)/2, by a polynomial. It agrees with ``math.exp`` to 4e-16 in relative size; arguments
-below -708 count as -708, those above 709 as 709.
+and its bits, with which loops become vector instructions.
 """
 
 from __future__ import annotations
-
-import math
 
 from llvmlite import ir
 from numba import njit, types
@@ -17,54 +13,57 @@ from numba.extending import intrinsic
 #: Samples that go through a loop together: enough to fill vectors, few enough for the cache.
 LANES = 32
 
-
-@intrinsic
-def _as_float(typingctx, bits):
-    def generate(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], ir.DoubleType())
-
-    return types.float64(types.int64), generate
+_LOG2E, _LN2_HIGH, _LN2_LOW = 1.4426950408889634, 0.6931471803691238, 1.9082149292705877e-10
+#: Added to a number, it leaves the nearest integer in the low bits.
+_SHIFT = 6755399441055744.0
 
 
 @intrinsic
-def _as_bits(typingctx, number):
-    def generate(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], ir.IntType(64))
+def bits(typing, x):
+    """The 64 bits of a float as an integer."""
+
+    def generate(context, builder, signature, args):
+        return builder.bitcast(args[0], ir.IntType(64))
 
     return types.int64(types.float64), generate
 
 
-#: Adding it leaves the nearest whole number in the lowest bits of the sum.
-_ROUND = 1.5 * 2.0**52
-_PER_LN2 = 1.0 / math.log(2.0)
-#: ln 2 in two parts, of which the first times any n is exact.
-_LN2, _LN2_REST = 0.693147180369123816490, 1.90821492927058770002e-10
-(_C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10, _C11, _C12) = (
-    1.0 / math.factorial(k) for k in range(2, 13)
-)
+@intrinsic
+def from_bits(typing, x):
+    """The float that 64 bits stand for."""
+
+    def generate(context, builder, signature, args):
+        return builder.bitcast(args[0], ir.DoubleType())
+
+    return types.float64(types.int64), generate
 
 
-@njit(inline="always", error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"}, _nrt=False)
 def exponential(x):
-    """exp(x), in arithmetic alone."""
-    x = min(max(x, -708.0), 709.0)
-    shifted = x * _PER_LN2 + _ROUND
-    n = shifted - _ROUND
-    r = (x - n * _LN2) - n * _LN2_REST
-    p = _C12
-    p = p * r + _C11
-    p = p * r + _C10
-    p = p * r + _C9
-    p = p * r + _C8
-    p = p * r + _C7
-    p = p * r + _C6
-    p = p * r + _C5
-    p = p * r + _C4
-    p = p * r + _C3
-    p = p * r + _C2
-    p = p * r + 1.0
-    p = p * r + 1.0
-    return p * _as_float((_as_bits(shifted) + 1023) << 52)
+    """exp(x) without a branch, to about one unit in the last place, for −708 <= x <= 709.
+
+    x = n ln 2 + r with |r| <= ln 2 / 2; Taylor's polynomial of degree 13 in r; n goes straight to
+    the exponent. Beyond the range it is the value at its end.
+    """
+    x = max(min(x, 709.0), -708.0)
+    shifted = x * _LOG2E + _SHIFT
+    n = shifted - _SHIFT
+    r = (x - n * _LN2_HIGH) - n * _LN2_LOW
+    p = 1.0 / 6227020800.0
+    p = p * r + 1.0 / 479001600.0
+    p = p * r + 1.0 / 39916800.0
+    p = p * r + 1.0 / 3628800.0
+    p = p * r + 1.0 / 362880.0
+    p = p * r + 1.0 / 40320.0
+    p = p * r + 1.0 / 5040.0
+    p = p * r + 1.0 / 720.0
+    p = p * r + 1.0 / 120.0
+    p = p * r + 1.0 / 24.0
+    p = p * r + 1.0 / 6.0
+    p = p * r + 0.5
+    p = (p * r) * r + r
+    scale = from_bits((bits(shifted) << 52) + (1023 << 52))
+    return p * scale + scale
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"}, _nrt=False)

@@ -24,11 +24,7 @@ SCALAR = ("step.py", "crossings.py", "kernel.py")
 #: From that line on they do.
 _MARK = "# ---- what follows becomes part of the generated module\n"
 
-_LANE_IMPORTS = """\
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
-"""
+_LANE_IMPORTS = "from reduced_dynamics.codegen_exponential import bits, exponential\n"
 
 
 def _combination(weights: np.ndarray, form: str) -> str:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
+from reduced_dynamics.codegen_exponential import bits, exponential
 from reduced_dynamics.rosenbrock.crossings import DEEPEST, MOST, search
 from reduced_dynamics.rosenbrock.interface import (
     LANES,
@@ -58,59 +57,6 @@ REMOTE_LANE = 4.0
 
 #: Of loops over lanes, which allocate nothing; see `step.lean`.
 wide = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"}, _nrt=False)
-
-_LOG2E, _LN2_HIGH, _LN2_LOW = 1.4426950408889634, 0.6931471803691238, 1.9082149292705877e-10
-#: Added to a number, it leaves the nearest integer in the low bits.
-_SHIFT = 6755399441055744.0
-
-
-@intrinsic
-def bits(typing, x):
-    """The 64 bits of a float as an integer."""
-
-    def generate(context, builder, signature, args):
-        return builder.bitcast(args[0], ir.IntType(64))
-
-    return types.int64(types.float64), generate
-
-
-@intrinsic
-def from_bits(typing, x):
-    """The float that 64 bits stand for."""
-
-    def generate(context, builder, signature, args):
-        return builder.bitcast(args[0], ir.DoubleType())
-
-    return types.float64(types.int64), generate
-
-
-@wide
-def exponential(x):
-    """exp(x) without a branch, to about one unit in the last place, for −708 <= x <= 709.
-
-    x = n ln 2 + r with |r| <= ln 2 / 2; Taylor's polynomial of degree 13 in r; n goes straight to
-    the exponent. Beyond the range it is the value at its end.
-    """
-    x = max(min(x, 709.0), -708.0)
-    shifted = x * _LOG2E + _SHIFT
-    n = shifted - _SHIFT
-    r = (x - n * _LN2_HIGH) - n * _LN2_LOW
-    p = 1.0 / 6227020800.0
-    p = p * r + 1.0 / 479001600.0
-    p = p * r + 1.0 / 39916800.0
-    p = p * r + 1.0 / 3628800.0
-    p = p * r + 1.0 / 362880.0
-    p = p * r + 1.0 / 40320.0
-    p = p * r + 1.0 / 5040.0
-    p = p * r + 1.0 / 720.0
-    p = p * r + 1.0 / 120.0
-    p = p * r + 1.0 / 24.0
-    p = p * r + 1.0 / 6.0
-    p = p * r + 0.5
-    p = (p * r) * r + r
-    scale = from_bits((bits(shifted) << 52) + (1023 << 52))
-    return p * scale + scale
-
 
 #: What the generated lane functions call these, lest a coordinate bear the same name.
 _LANES, _exp = LANES, exponential
