@@ -96,7 +96,8 @@ def _single(method: str) -> Solve:
         ]
         seconds = time.thread_time() - began
         events = np.array([[np.nan if t is None else t for t in r.events.values()] for r in runs])
-        steps, rhs = (np.mean([r.stats[k] for r in runs]) for k in ("steps", "rhs"))
+        steps = np.mean([r.stats["steps"] + r.stats["rejected"] for r in runs])
+        rhs = np.mean([r.stats["rhs"] for r in runs])
         return Outcome(seconds, events, float(steps), float(rhs))
 
     return solve

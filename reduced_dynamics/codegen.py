@@ -569,14 +569,18 @@ def function_source(
     outputs: Sequence[sp.Expr],
     parameters: Sequence[sp.Symbol],
     direction: Sequence[sp.Symbol] = (),
-    target: str = "out",
     cells: Sequence[str] = (),
 ) -> str:
-    """A function of (z, par, target) that computes a program's outputs, into `cells` of target.
+    """A function of (z, par, out) that computes a program's outputs, into `cells` of ``out``.
 
     With a `direction`, these symbols are read from a further argument, ``v``.
     """
-    return _named(name, _Function(program, outputs, cells), parameters, direction, target=target)
+    return _named(name, _Function(program, outputs, cells), parameters, direction)
+
+
+def square_cells(n: int) -> list[str]:
+    """Where the entries of a matrix go, row by row."""
+    return [f"out[{j}, {k}]" for j in range(n) for k in range(n)]
 
 
 def _named(
@@ -585,12 +589,11 @@ def _named(
     parameters: Sequence[sp.Symbol],
     direction: Sequence[sp.Symbol] = (),
     head: str = "",
-    target: str = "out",
 ) -> str:
     """A function of that name from its lowered body, reading what the body uses."""
     body = "\n".join(lowered.body())
     head = head or (PLAIN if allocates(body) else LEAN)
-    arguments = f"z, v, par, {target}" if direction else f"z, par, {target}"
+    arguments = "z, v, par, out" if direction else "z, par, out"
     lines = [f"{head}\ndef {name}({arguments}):"]
     for k, symbol in enumerate(lowered.program.coordinates):
         lines.append(f"    {symbol} = z[{k}]")
@@ -832,20 +835,10 @@ def module_source(derivation: Derivation) -> str:
         )
         if n <= WHOLE_HESSIAN:
             second = hessian(program)
-            entries = {
-                f"matrix[{i}, {j}]": -second.outputs[f"d_{a}_{b}"]
-                for i, a in enumerate(coordinates)
-                for j, b in enumerate(coordinates)
-            }
+            entries = [-second.outputs[f"d_{a}_{b}"] for a in coordinates for b in coordinates]
+            cells = square_cells(n)
             functions.append(
-                function_source(
-                    f"_hessian_{k}",
-                    second,
-                    [*entries.values()],
-                    parameters,
-                    target="matrix",
-                    cells=[*entries],
-                )
+                function_source(f"_hessian_{k}", second, entries, parameters, cells=cells)
             )
         elif live:
             functions.append(_columns(f"_hessian_{k}", with_gradient, live, parameters))

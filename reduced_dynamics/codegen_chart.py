@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from derivations.derivation import Derivation
 from derivations.staged import Program
-from reduced_dynamics.codegen import function_source
+from reduced_dynamics.codegen import function_source, square_cells
 from reduced_dynamics.decorators import PLAIN
 
 _CHART = '''
@@ -54,15 +54,13 @@ def chart_source(derivation: Derivation) -> str:
     """What a module has in addition where its derivation has a chart."""
     chart, parameters, n = derivation.chart, derivation.parameters, len(derivation.coordinates)
     parts = []
-    cells = [f"matrix[{j}, {k}]" for j in range(n) for k in range(n)]
-    square = {"target": "matrix", "cells": cells}
-    for name, coordinates, outputs, where in (
-        ("_chart_rate", chart.coordinates, chart.rate, {}),
-        ("_chart_slopes", chart.coordinates, chart.jacobian, square),
-        ("_inward", derivation.coordinates, chart.inward, {}),
-        ("_outward", chart.coordinates, chart.outward, {}),
+    for name, coordinates, outputs, cells in (
+        ("_chart_rate", chart.coordinates, chart.rate, ()),
+        ("_chart_slopes", chart.coordinates, chart.jacobian, square_cells(n)),
+        ("_inward", derivation.coordinates, chart.inward, ()),
+        ("_outward", chart.coordinates, chart.outward, ()),
     ):
         program = Program(coordinates, parameters, (), chart.stages, {})
-        parts.append(function_source(name, program, outputs, parameters, **where))
+        parts.append(function_source(name, program, outputs, parameters, cells=cells))
     names = ", ".join(map(str, chart.coordinates))
     return "\n\n" + "\n\n".join(parts) + _CHART.format(plain=PLAIN, names=names, n=n)

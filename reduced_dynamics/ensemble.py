@@ -19,7 +19,7 @@ import numpy as np
 
 from reduced_dynamics.ensemble_points import Group, Points
 from reduced_dynamics.errors import InputError, unknown
-from reduced_dynamics.problem import ATOL, RTOL, THRESHOLD
+from reduced_dynamics.problem import ATOL, MAX_STEPS, RTOL, THRESHOLD
 from reduced_dynamics.recorder import versions
 from reduced_dynamics.rosenbrock import single
 from reduced_dynamics.rosenbrock.build import Integrator, integrator
@@ -341,7 +341,7 @@ class _Arrays:
         march(
             points, self.starts, self.par, self.offsets, self.held, self.watch, self.levels,
             self.of_start, self.directions, self.from_start, self.ends, self.rtol, self.atol,
-            single.MAX_STEPS, self.times[points[0]].copy(), self.event_t, self.final, self.values,
+            MAX_STEPS, self.times[points[0]].copy(), self.event_t, self.final, self.values,
             self.counts, self.status, self.reached, self.states,
         )  # fmt: skip
 
@@ -361,7 +361,7 @@ class _Arrays:
     def _march_lanes(self, march, points: np.ndarray) -> None:
         march(
             points, self.starts, self.par, self.offsets, self.watch, self.levels, self.of_start,
-            self.directions, self.from_start, self.ends, self.rtol, self.atol, single.MAX_STEPS,
+            self.directions, self.from_start, self.ends, self.rtol, self.atol, MAX_STEPS,
             self.event_t, self.final, self.values, self.counts, self.status, self.reached,
         )  # fmt: skip
 

@@ -120,13 +120,15 @@ def style() -> AbstractContextManager:
 def symbol(name: str) -> str:
     r"""The papers' symbol for a coordinate or an event, as text for matplotlib.
 
-    >>> symbol("alpha3"), symbol("w_Q"), symbol("T_gamma3"), symbol("t_icl")
-    ('$\\alpha_{3}$', '$w_{Q}$', '$T_{\\gamma_{3}}$', '$t_{\\mathrm{ICL}}$')
+    >>> symbol("alpha3"), symbol("w_Q"), symbol("T_gamma3"), symbol("t_icl"), symbol("w_star")
+    ('$\\alpha_{3}$', '$w_{Q}$', '$T_{\\gamma_{3}}$', '$t_{\\mathrm{ICL}}$', '$w^{*}$')
     """
     found = re.fullmatch(r"([A-Za-z]+)(\d*)((?:_[A-Za-z0-9]+)*)", name)
     if not found or not _is_letter(found[1]):
         return name.replace("_", " ").replace("$", r"\$")
     parts = [p for p in (found[2], *found[3].split("_")) if p]
+    if parts[-1:] == ["star"]:
+        return f"{symbol(name.removesuffix('_star'))[:-1]}^{{*}}$"
     words = any(p.isalpha() and not _is_letter(p) for p in parts)
     subscript = (r"\ " if words else ",").join(map(_subscript, parts))
     return f"${_letter(found[1])}{f'_{{{subscript}}}' if subscript else ''}$"

@@ -20,8 +20,9 @@ from reduced_dynamics.trajectory import NODES, lobatto
 LOCAL = {"LSODA": (1e-4, 1e-3), "BDF": (1e-4, 1e-3), "Radau": (1.0, 1.0)}
 #: Below this, rounding errors are taken for errors of the method.
 LEAST_RTOL = 5e-14
-#: A step count no healthy run comes near; beyond it a run is stuck.
-MAX_STEPS = 200_000
+#: A loss that rises in one step by so many times its size, at the start or now (or 1e-3), is no
+#: error of a step: the solver has found its way over a singularity.
+JUMP = 1e3
 #: So many steps must advance the time by at least this part of it, or they lead nowhere.
 PATIENCE, ADVANCE = 3_000, 1e-9
 #: A precise system's may lead somewhere: the head of musat3 forms within N of N² units of time,
@@ -250,6 +251,9 @@ def _run(problem, recorder, progress) -> str:
             names = ("loss", *problem.compiled.observables)
             name = names[int(np.flatnonzero(~np.isfinite(table).all(axis=0))[0])]
             raise _failure(problem, recorder, f"the value of '{name}' is no longer finite")
+        before, after = recorder.loss, float(table[-1, 0])
+        if after - before > JUMP * max(abs(before), abs(recorder.table[0][0]), 1e-3):
+            raise _jumped(problem, recorder, before, after, t)
         _locate(problem, recorder, t_old, t, dense, nodes, table)
         recorder.stats |= clock.stats
         recorder.stats["steps"] += 1
@@ -268,8 +272,8 @@ def _run(problem, recorder, progress) -> str:
             if t - mark <= ADVANCE * t:
                 raise _failure(problem, recorder, "steps no longer advance the time")
             mark = t
-        if recorder.stats["steps"] >= MAX_STEPS:
-            raise _failure(problem, recorder, f"no end after {MAX_STEPS} steps")
+        if recorder.stats["steps"] >= problem.most_steps:
+            raise _failure(problem, recorder, f"no end after {problem.most_steps} steps")
 
 
 def _values(problem, recorder, nodes) -> np.ndarray:
@@ -316,6 +320,15 @@ def _locate(problem, recorder, t_old, t, dense, nodes, table) -> None:
                 found.append((x, problem.events[k], direction, dense(x)))
     for x, event, direction, state in sorted(found, key=lambda f: f[0]):
         recorder.cross(event, float(t_old + (t - t_old) * x), direction, state)
+
+
+def _jumped(problem, recorder, before: float, after: float, t: float) -> IntegrationError:
+    message = (
+        f"the loss rose from {before:.4g} to {after:.4g} in the step from t = {recorder.t[-1]:g} "
+        f"to {t:g}, which no gradient flow does: there is a singularity between; end before it "
+        "(--t-end), or see it with shorter steps (--max-step)"
+    )
+    return IntegrationError(message, recorder.trajectory(message))
 
 
 def _failure(problem, recorder, reason: str) -> IntegrationError:

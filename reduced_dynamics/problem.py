@@ -13,6 +13,7 @@ import numpy as np
 from reduced_dynamics.compiled import CompiledSystem, compile_system
 from reduced_dynamics.errors import InputError, unknown
 from reduced_dynamics.expressions import evaluate
+from reduced_dynamics.memory import require
 from reduced_dynamics.system import Event, ReducedSystem, numeric
 
 METHODS = ("LSODA", "Radau", "BDF", "Rodas5P")
@@ -20,6 +21,8 @@ DYNAMICS = ("flow", "gd")
 RTOL, ATOL, THRESHOLD = 1e-9, 1e-12, 0.5
 #: Horizons beyond these are slips of the pen, or further than floating point can step.
 SHORTEST, LONGEST = 1e-30, 1e40
+#: A step count that no healthy run comes near; beyond it a run is stuck.
+MAX_STEPS = 200_000
 #: An automatic horizon ends some time after the loss reaches this part of its start.
 CONVERGED = 1e-6
 CONVERGENCE = Event("", "the loss has converged", "loss", CONVERGED, of_start=True, direction=-1)
@@ -107,6 +110,7 @@ class Problem:
         self.t_end, self.automatic = self._horizon()
         self.compiled: CompiledSystem = compile_system(system, self.values)
         self.par = np.array(system.pack(self.values), dtype=float)
+        self.most_steps = self._most_steps()
         if reason := self.outside(self.z0):
             raise InputError(reason)
         self.columns = {"loss": 0} | {
@@ -150,6 +154,22 @@ class Problem:
         if late:
             raise InputError(f"time {late[0]:g} lies beyond the horizon {number:g}; raise --t-end")
         return number, automatic
+
+    def _most_steps(self) -> int:
+        """How many steps a run may take: more where they are kept short."""
+        longest = self.options.max_step
+        if longest >= self.t_end:
+            return MAX_STEPS
+        short = self.t_end / longest
+        if not self.automatic:
+            from reduced_dynamics.trajectory import NODES
+
+            require(
+                8.0 * short * (NODES + 1) * (len(self.z0) + 1),
+                f"{short:.3g} steps of at most {longest:g}",
+                "raise --max-step or lower --t-end",
+            )
+        return MAX_STEPS + math.ceil(min(short, 1e15))
 
     def _level(self, event: Event) -> float:
         level = self.options.threshold if event.level is None else event.level

@@ -491,3 +491,20 @@ def test_descent_that_blows_up_names_its_step():
         rd.integrate(system, t_end=50, dynamics="gd", step=1.0)
     with pytest.raises(rd.InputError, match="too many"):
         rd.integrate(system, t_end=1e30, dynamics="gd", step=1e-300)
+
+
+def test_a_solver_that_steps_over_a_singularity_is_caught():
+    """The flow of x²/2 + x + √x + y²/2 ends at x = 0, at t = .4187."""
+    x, y = sp.symbols("x y")
+    loss = x**2 / 2 + x + sp.sqrt(x) + y**2 / 2
+    system = rd.gradient_flow(loss, [x, y], start={x: 1.0, y: 1.0}, name="end")
+    for method in ("Radau", "LSODA", "BDF", "Rodas5P"):
+        with pytest.raises(rd.IntegrationError) as caught:
+            rd.integrate(system, t_end=2.0, method=method)
+        assert caught.value.trajectory.t[-1] <= 0.4188
+
+
+def test_steps_that_memory_cannot_hold_are_refused():
+    for method in ("Rodas5P", "LSODA"):
+        with pytest.raises(rd.InputError, match="raise --max-step or lower --t-end"):
+            rd.integrate("musat3", {"N": 8}, t_end=200.0, max_step=1e-9, method=method)

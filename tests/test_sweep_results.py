@@ -294,3 +294,28 @@ def test_command_line(tmp_path):
 def test_bad_input(words, message):
     run = command("musat3", "--grid", "N=4,8,16", "--t-end", "20*N**2", *words)
     assert run.returncode == 2 and message in run.stderr and "Traceback" not in run.stderr
+
+
+def test_one_map_at_a_time(tmp_path, capsys):
+    words = ["sweep", "musat3", "--grid", "N=4,8", "--grid", "start.gamma3=0,.1", "--t-end", "20"]
+    words += ["--out", str(tmp_path / "s.zarr"), "--map", "t_icl", "--map", "order"]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert "one map at a time" in capsys.readouterr().err
+
+
+def test_cells_meet_half_way_as_the_axis_measures():
+    from reduced_dynamics.sweeping.figures import _between
+
+    np.testing.assert_allclose(
+        _between(np.array([1.0, 10.0, 100.0]), "log"), 10.0 ** np.array([-0.5, 0.5, 1.5, 2.5])
+    )
+    np.testing.assert_allclose(_between(np.array([0.0, 1.0, 3.0]), "linear"), [-0.5, 0.5, 2, 4])
+    np.testing.assert_allclose(_between(np.array([0.0]), "linear"), [-0.5, 0.5])
+
+
+def test_a_prefactor_of_another_exponent_has_no_limit():
+    x = np.geomspace(1.0, 100.0, 9)
+    assert law(x, 3.0 * x**2, exponent=2.0).prefactor.value == pytest.approx(3.0)
+    assert not law(x, 3.0 * x**2, exponent=0.0).prefactor.known

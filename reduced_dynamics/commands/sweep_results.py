@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,15 @@ from typing import Any
 import numpy as np
 
 from reduced_dynamics.errors import InputError
+
+
+class _Once(argparse.Action):
+    """An option of which the last one would win silently."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if getattr(namespace, self.dest) is not None:
+            raise argparse.ArgumentError(self, "one map at a time; run it again for the other")
+        setattr(namespace, self.dest, values)
 
 
 def add_options(add) -> None:
@@ -24,6 +34,7 @@ def add_options(add) -> None:
     add(
         "--map",
         metavar="RESULT",
+        action=_Once,
         help="map a result over two swept parameters; 'order' maps which events come in which "
         "order, 'order:A,B,...' of these events only",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +10,7 @@ import numpy as np
 from reduced_dynamics.chart import Charted, chart_of
 from reduced_dynamics.errors import IntegrationError
 from reduced_dynamics.flow import ADVANCE, PATIENCE
-from reduced_dynamics.problem import Problem
+from reduced_dynamics.problem import MAX_STEPS, Problem
 from reduced_dynamics.rosenbrock.build import integrator
 from reduced_dynamics.rosenbrock.crossings import MOST
 from reduced_dynamics.rosenbrock.kernel import CROSSED as CROSSINGS
@@ -31,8 +30,6 @@ from reduced_dynamics.system import Event
 #: The tolerances asked for are the trajectory's; a step is given these parts of them, relative and
 #: absolute. A small start on a plateau needs the second: errors grow there as the state does.
 LOCAL = (1.0, 1e-3)
-#: A step count no healthy run comes near; beyond it a run is stuck.
-MAX_STEPS = 200_000
 #: Steps between two looks at the clock, the horizon and the keyboard: at first, and at most; as
 #: many as take about `PAUSE` seconds.
 FIRST, MOST_STEPS, PAUSE = 32, 1024, 0.1
@@ -76,7 +73,6 @@ def run_rodas(problem: Problem, recorder, progress) -> str:
     where = np.empty((room, size))
     none, no_states = np.empty(0), np.empty((0, size))
     started = set(recorder.seen)
-    most_steps = MAX_STEPS + math.ceil(problem.t_end / min(options.max_step, problem.t_end))
     taken, chunk = 0, FIRST
     mark = (0, 0.0)  # steps and time when it was last looked whether they advance
     while True:
@@ -89,7 +85,8 @@ def run_rodas(problem: Problem, recorder, progress) -> str:
         status = march(
             z, clock, counts, problem.par, held, watch, problem.levels, directions, False, seen,
             problem.t_end, options.rtol * LOCAL[0], options.atol * LOCAL[1], options.max_step,
-            most_steps, none, no_states, reached, own_nodes, own_values, event, at, sign, where,
+            problem.most_steps, none, no_states, reached, own_nodes, own_values, event, at, sign,
+            where,
         )  # fmt: skip
         seconds = time.perf_counter() - began
         if seconds < 0.5 * PAUSE:

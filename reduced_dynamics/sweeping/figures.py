@@ -100,6 +100,7 @@ def regimes_figure(found: Regimes) -> Figure:
 
 def _draw_number(found: Regimes, figure, ax) -> None:
     from matplotlib.colors import LogNorm
+    from matplotlib.patheffects import Normal, Stroke
     from matplotlib.ticker import LogLocator, MaxNLocator
 
     known = found.values[np.isfinite(found.values)]
@@ -109,9 +110,7 @@ def _draw_number(found: Regimes, figure, ax) -> None:
     if found.sampled:
         image = ax.scatter(found.x, found.y, c=found.values, s=6, norm=norm, cmap="cividis", lw=0)
     else:
-        image = ax.pcolormesh(
-            found.x, found.y, found.values, norm=norm, cmap="cividis", shading="nearest"
-        )
+        image = ax.pcolormesh(*_edges(found), found.values, norm=norm, cmap="cividis")
         image.set_edgecolor("face")
         shape = found.values.shape
         if len(known) > 1 and min(shape) > 1 and known.min() < known.max():
@@ -121,13 +120,43 @@ def _draw_number(found: Regimes, figure, ax) -> None:
             lines = ax.contour(
                 found.x, found.y, found.values, levels=levels, colors="white", linewidths=0.8
             )
-            ax.clabel(lines, fmt="%.3g", fontsize=7)
+            labels = ax.clabel(lines, fmt=_plain, fontsize=7)
+            for drawn in (lines, *labels):  # white is not seen on the brightest cells
+                drawn.set_path_effects([Stroke(linewidth=2.0, foreground=INK), Normal()])
     _draw_failed(found, ax)
     said = ["grey: not reached"] if len(known) + found.failed.sum() < found.values.size else []
     if found.failed.any():
         said.append(f"{'crosses' if found.sampled else 'white'}: {_failed(found)}")
     bar = figure.colorbar(image, ax=ax)
     bar.set_label(symbol(found.of) + (f" ({'; '.join(said)})" if said else ""))
+
+
+def _edges(found: Regimes) -> tuple[np.ndarray, np.ndarray]:
+    """Where cells meet: half-way between points, as the axis measures."""
+    return tuple(
+        _between(points, scale)
+        for points, scale in zip((found.x, found.y), found.scales, strict=True)
+    )
+
+
+def _between(points: np.ndarray, scale: str) -> np.ndarray:
+    points = np.asarray(points, dtype=float)
+    if scale == "log":
+        return np.exp(_between(np.log(points), "linear"))
+    if len(points) == 1:
+        half = 0.5 * (abs(points[0]) or 1.0)
+        return np.array([points[0] - half, points[0] + half])
+    half = 0.5 * np.diff(points)
+    first, last = points[0] - half[0], points[-1] + half[-1]
+    return np.concatenate([[first], points[:-1] + half, [last]])
+
+
+def _plain(value: float) -> str:
+    """A contour's number, without the e of 1e+03."""
+    if 1.0 <= abs(value) < 1e5 and value == round(value):
+        return f"{value:.0f}"
+    digits, _, power = f"{value:.3g}".partition("e")
+    return rf"${digits}\cdot 10^{{{int(power)}}}$" if power else digits
 
 
 def _draw_failed(found: Regimes, ax) -> None:
@@ -141,9 +170,7 @@ def _draw_failed(found: Regimes, ax) -> None:
         ax.scatter(x, y, s=12, marker="x", color=INK, lw=0.7)
         return
     failed = np.ma.masked_where(~found.failed, np.zeros(found.failed.shape))
-    cells = ax.pcolormesh(
-        found.x, found.y, failed, cmap=ListedColormap(["white"]), shading="nearest"
-    )
+    cells = ax.pcolormesh(*_edges(found), failed, cmap=ListedColormap(["white"]))
     cells.set_edgecolor("face")
 
 
@@ -165,7 +192,7 @@ def _draw_orders(found: Regimes, figure, ax) -> None:
     if found.sampled:
         ax.scatter(found.x, found.y, c=shown, s=6, norm=norm, cmap=cmap, lw=0)
     else:
-        image = ax.pcolormesh(found.x, found.y, shown, norm=norm, cmap=cmap, shading="nearest")
+        image = ax.pcolormesh(*_edges(found), shown, norm=norm, cmap=cmap)
         image.set_edgecolor("face")
     total = found.values.size
     handles: list = [

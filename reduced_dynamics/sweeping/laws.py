@@ -30,6 +30,8 @@ NOISE = 10.0
 ROUNDING = 1e-13
 #: Values from which a limit is extrapolated: three, and those one and two places before.
 NEEDED = 5
+#: With a last local exponent so far from the one asked for, the prefactor has no limit.
+ELSEWHERE = 0.25
 #: The slowest correction that is looked for where noise may hide it, as a power of the parameter.
 SLOWEST = 0.5
 _SPEC = re.compile(r"\s*(\w+)\s*~\s*([\w.]+?)\s*(?:(?:\*\*|\^)\s*([-+]?[\d.]+(?:/\d+)?))?\s*$")
@@ -232,6 +234,9 @@ def law(
         nearest = round(2.0 * limit.value) / 2.0
         simple = nearest if abs(limit.value - nearest) <= SIMPLE else None
     ratio = None if simple is None else b / a**simple
+    prefactor = None if ratio is None else Limit(np.nan, np.nan)
+    if ratio is not None and abs(fit.local[-1] - simple) < ELSEWHERE:
+        prefactor = extrapolate(a, ratio, noise * np.abs(ratio))
     return Law(
         of=of,
         over=over,
@@ -245,7 +250,7 @@ def law(
         exponent=limit,
         simple=simple,
         ratio=ratio,
-        prefactor=None if ratio is None else extrapolate(a, ratio, noise * np.abs(ratio)),
+        prefactor=prefactor,
         noise=noise,
     )
 
