@@ -102,7 +102,7 @@ def assert_every_panel_has_data(figure):
         ("T_g4", "$T_{g_{4}}$"),
         ("t_icl", r"$t_{\mathrm{ICL}}$"),
         ("t_half_loss", r"$t_{\mathrm{half}\ \mathrm{loss}}$"),
-        ("alpha_star", r"$\alpha_{\mathrm{star}}$"),
+        ("alpha_star", r"$\alpha^{*}$"),
         ("outside_over_inside", "outside over inside"),
         ("cost in $", r"cost in \$"),
         ("γ/1", "γ/1"),
