@@ -236,12 +236,12 @@ def test_interruptions_anywhere_change_nothing(tmp_path_factory, stops, threads)
         for stop in stops:
             put, written = disk.put, []
 
-            def dying(path, data, put=put, written=written, stop=stop):
+            def dying(path, data, within=None, put=put, written=written, stop=stop):
                 if "/c/" in path.as_posix() and "part.zarr/" in path.as_posix():
                     written.append(path)
                     if len(written) > 7 * stop:
                         raise Dies
-                put(path, data)
+                put(path, data, within)
 
             with pytest.MonkeyPatch.context() as inner:
                 inner.setattr(disk, "put", dying)
@@ -496,11 +496,11 @@ def test_a_full_disk(monkeypatch, room):
     monkeypatch.setattr(runners, "compute", fake)
     put, written = disk.put, []
 
-    def full(path, data):
+    def full(path, data, within=None):
         written.append(path)
         if len(written) > room:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        put(path, data)
+        put(path, data, within)
 
     with monkeypatch.context() as patch:
         patch.setattr(disk, "put", full)
