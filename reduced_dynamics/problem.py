@@ -15,6 +15,7 @@ from reduced_dynamics.errors import InputError, unknown
 from reduced_dynamics.expressions import evaluate
 from reduced_dynamics.memory import require
 from reduced_dynamics.system import Event, ReducedSystem, numeric
+from reduced_dynamics.trajectory import NODES
 
 METHODS = ("LSODA", "Radau", "BDF", "Rodas5P")
 DYNAMICS = ("flow", "gd")
@@ -162,8 +163,6 @@ class Problem:
             return MAX_STEPS
         short = self.t_end / longest
         if not self.automatic:
-            from reduced_dynamics.trajectory import NODES
-
             require(
                 8.0 * short * (NODES + 1) * (len(self.z0) + 1),
                 f"{short:.3g} steps of at most {longest:g}",

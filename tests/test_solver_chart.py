@@ -208,8 +208,11 @@ def test_large_sizes(n, method):
     trajectory = integrate("musat3", {"N": n}, method=method)
     for name, time in REFERENCE[n].items():
         assert trajectory.events[name] == pytest.approx(time, rel=1e-9)
-    # Of β²/2, some hundred at the end; a step of Rodas5P has the trajectory's tolerance.
-    assert trajectory.invariants["first_integral"] < (2e-8 if method != "Rodas5P" else 1e-6)
+    # Of β²/2, some hundred at the end. Multistep methods are given stricter tolerances a step.
+    size = trajectory["beta2"][-1] ** 2 / 2
+    assert trajectory.invariants["first_integral"] < 10 * trajectory.solver["rtol"] * size
+    if method != "Rodas5P":
+        assert trajectory.invariants["first_integral"] < 2e-8
     assert trajectory.loss_rise < 1e-14
     assert trajectory.stats["chart"] == 1
     # Without the chart: Radau 8544 at N = 10⁶ and 135 811 at 10⁸, Rodas5P 6471 and 27 549.

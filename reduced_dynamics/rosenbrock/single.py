@@ -37,7 +37,7 @@ FIRST, MOST_STEPS, PAUSE = 32, 1024, 0.1
 REASONS = {
     STUCK: "the step has become too small to go on",
     NOT_FINITE: "the Jacobian is no longer finite",
-    TOO_MANY: f"no end after more than {MAX_STEPS} steps",
+    TOO_MANY: f"no end after {MAX_STEPS} steps or more",
 }
 
 
