@@ -14,7 +14,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 demo: env
-	$(BIN)/python -m reduced_dynamics.demo --out demo
+	$(BIN)/python -m reduced_dynamics.commands.demo --out demo
 
 # All figures of the papers and an index page, figures/index.html; QUICK=1 for coarse versions.
 figures: env

@@ -19,9 +19,9 @@ import platform
 
 import numpy as np
 
-from reduced_dynamics.integration import integrate
-from reduced_dynamics.systems import get
-from reduced_dynamics.transformers.training import TrainingConfig, train
+from reduced_dynamics.catalogue import get
+from reduced_dynamics.families.musat.full.disentangled_training import TrainingConfig, train
+from reduced_dynamics.integration.one import integrate
 
 #: (N, D, batch)
 SIZES = ((4, 16, 256), (8, 32, 256))

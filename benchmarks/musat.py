@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from reduced_dynamics.compiled import compile_system
-from reduced_dynamics.systems import get
+from reduced_dynamics.catalogue import get
+from reduced_dynamics.compilation.compiled import compile_system
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -12,8 +12,9 @@ from reduced_dynamics.analysis.phases import Phase
 from reduced_dynamics.analysis.plane import Plane
 from reduced_dynamics.analysis.sensitivity import Sensitivities
 from reduced_dynamics.analysis.spectrum import Spectrum
-from reduced_dynamics.errors import InputError
-from reduced_dynamics.figure_style import (
+from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.core.trajectory import Trajectory
+from reduced_dynamics.plotting.style import (
     BRIGHT,
     INK,
     REST,
@@ -23,7 +24,6 @@ from reduced_dynamics.figure_style import (
     style,
     symbol,
 )
-from reduced_dynamics.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from reduced_dynamics.errors import InputError
-from reduced_dynamics.trajectory import Trajectory
+from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.core.trajectory import Trajectory
 
 #: Below this |d log(loss − final loss)/d log t| the loss stands still.
 STILL = 0.1

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from reduced_dynamics.analysis.vector_field import VectorField
-from reduced_dynamics.errors import InputError
-from reduced_dynamics.system import ReducedSystem
+from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.core.system import ReducedSystem
 
 #: Points along an axis, at most.
 MOST = 2000

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from reduced_dynamics.analysis.vector_field import VectorField
-from reduced_dynamics.errors import InputError, IntegrationError, unknown
-from reduced_dynamics.integration import integrate
-from reduced_dynamics.problem import THRESHOLD
-from reduced_dynamics.system import Event, Parameter, ReducedSystem
-from reduced_dynamics.systems import resolve
-from reduced_dynamics.trajectory import NODES, Trajectory, interpolate, lobatto
+from reduced_dynamics.catalogue import resolve
+from reduced_dynamics.core.errors import InputError, IntegrationError, unknown
+from reduced_dynamics.core.system import Event, Parameter, ReducedSystem
+from reduced_dynamics.core.trajectory import NODES, Trajectory, interpolate, lobatto
+from reduced_dynamics.integration.one import integrate
+from reduced_dynamics.integration.problem import THRESHOLD
 
 #: Runs beside a real parameter lie at these relative distances; their two central differences
 #: make one of fourth order, and what they differ by is its error estimate.

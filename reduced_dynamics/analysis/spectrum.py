@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from reduced_dynamics.analysis.vector_field import VectorField
-from reduced_dynamics.errors import InputError
-from reduced_dynamics.system import ReducedSystem
-from reduced_dynamics.trajectory import Trajectory
+from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.core.system import ReducedSystem
+from reduced_dynamics.core.trajectory import Trajectory
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from reduced_dynamics.errors import InputError
-from reduced_dynamics.problem import Options, Problem
-from reduced_dynamics.system import ReducedSystem
-from reduced_dynamics.systems import resolve
+from reduced_dynamics.catalogue import resolve
+from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.core.system import ReducedSystem
+from reduced_dynamics.integration.problem import Options, Problem
 
 
 class VectorField:

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from reduced_dynamics.catalogue import get
 from reduced_dynamics.commands.arguments import add_options, gather, number
 from reduced_dynamics.commands.progress import Reporter
-from reduced_dynamics.errors import InputError, unknown
-from reduced_dynamics.integration import integrate, versions
-from reduced_dynamics.system import ReducedSystem
-from reduced_dynamics.systems import get
+from reduced_dynamics.core.errors import InputError, unknown
+from reduced_dynamics.core.system import ReducedSystem
+from reduced_dynamics.integration.one import integrate, versions
 
 DESCRIPTION = """\
 What a dynamical-systems tool is asked for, of any reduced system.
@@ -75,12 +75,12 @@ def execute(options) -> int:
     if files["plot"]:
         if not draws:
             raise InputError(f"{options.study} draws nothing; drop --plot, or use the study plane")
-        from reduced_dynamics.figure_style import check_target
+        from reduced_dynamics.plotting.style import check_target
 
         check_target(files["plot"])
     text, result, figure = study(system, parameters, integration, options)
     if files["plot"]:
-        from reduced_dynamics.figure_style import save_figure
+        from reduced_dynamics.plotting.style import save_figure
 
         save_figure(figure(), files["plot"])
         print(f"drew {files['plot']}", file=sys.stderr if files["json"] else sys.stdout)

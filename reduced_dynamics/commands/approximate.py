@@ -9,12 +9,12 @@ import sys
 import time
 from dataclasses import asdict
 
-from reduced_dynamics.approximation import settings as approximation
-from reduced_dynamics.approximation.settings import QUICK, Settings, Table, changed
 from reduced_dynamics.commands import progress
 from reduced_dynamics.commands.arguments import pairs
 from reduced_dynamics.commands.validate import finite
-from reduced_dynamics.errors import unknown
+from reduced_dynamics.core.errors import unknown
+from reduced_dynamics.families.wang.approximation import settings as approximation
+from reduced_dynamics.families.wang.approximation.settings import QUICK, Settings, Table, changed
 
 INTERRUPTED = 130
 
@@ -58,7 +58,7 @@ def execute(options) -> int:
     chosen = THEOREMS if options.theorem == "all" else (options.theorem,)
     settings = changed(QUICK if options.quick else Settings(), pairs("set", options.set))
     if options.plot:
-        from reduced_dynamics.figure_style import check_target
+        from reduced_dynamics.plotting.style import check_target
 
         for theorem in chosen:
             check_target(_file(options.plot, theorem, chosen))
@@ -77,8 +77,8 @@ def execute(options) -> int:
         interrupted = True
     reporter.close()
     if options.plot and not interrupted:
-        from reduced_dynamics.approximation.figures import figure
-        from reduced_dynamics.figure_style import save_figure
+        from reduced_dynamics.families.wang.approximation.figures import figure
+        from reduced_dynamics.plotting.style import save_figure
 
         for theorem, tables in done.items():
             path = _file(options.plot, theorem, chosen)
@@ -120,7 +120,7 @@ def as_text(theorem: str, table: Table) -> list[str]:
 
 def as_json(settings: Settings, done: dict[str, list[Table]], interrupted: bool) -> dict:
     """The object that ``approximate --json`` prints."""
-    from reduced_dynamics.transformers.loop import versions
+    from reduced_dynamics.training.loop import versions
 
     return {
         "settings": asdict(settings),
@@ -143,7 +143,7 @@ def as_json(settings: Settings, done: dict[str, list[Table]], interrupted: bool)
 
 
 def _study(theorem: str):
-    from reduced_dynamics.approximation import theorem_3_1, theorem_3_3, theorem_3_4
+    from reduced_dynamics.families.wang.approximation import theorem_3_1, theorem_3_3, theorem_3_4
 
     modules = (theorem_3_1, theorem_3_3, theorem_3_4)
     return dict(zip(THEOREMS, modules, strict=True))[theorem].study

@@ -10,8 +10,8 @@ import platform
 import numpy as np
 
 from reduced_dynamics.commands.arguments import number
-from reduced_dynamics.errors import InputError, unknown
-from reduced_dynamics.files import check_target, write
+from reduced_dynamics.core.errors import InputError, unknown
+from reduced_dynamics.io.files import check_target, write
 
 DESCRIPTION = """\
 Integrate the same trajectories with this package's integrator and with others, each at the
@@ -66,7 +66,7 @@ def add_parser(commands):
 
 
 def execute(options) -> int:
-    from reduced_dynamics.integration import versions
+    from reduced_dynamics.integration.one import versions
 
     if options.system is not None and options.system not in CASES:
         raise unknown("system to measure", options.system, CASES)
@@ -96,8 +96,8 @@ def execute(options) -> int:
 
 def _measured(name: str, count: int, accuracy: float, repeat: int, quiet: bool) -> dict:
     """One table, printed line by line unless `quiet`."""
-    from reduced_dynamics.benchmark import as_dict, compare, make_case
-    from reduced_dynamics.systems import get
+    from reduced_dynamics.bench.measure import as_dict, compare, make_case
+    from reduced_dynamics.catalogue import get
 
     points, horizon, _ = CASES[name]
     horizon = horizon or get(name).horizon

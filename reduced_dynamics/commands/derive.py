@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from reduced_dynamics.errors import InputError
-from reduced_dynamics.files import check_target, write
-from reduced_dynamics.systems import get
+from reduced_dynamics.catalogue import get
+from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.io.files import check_target, write
 
 DESCRIPTION = """\
 Derive a system's equations with SymPy, from the definition of the model and the task, and print
@@ -34,13 +34,13 @@ def execute(options) -> int:
         raise InputError(f"--self-attention has no meaning for {system.name}; drop it")
     if options.latex:
         check_target(options.latex, [".tex"])
-        from derivations.latex import document
+        from derivations.core.latex import document
 
         text = document(system.name, self_attention=options.self_attention)
         write(options.latex, text.encode())
         print(f"wrote {options.latex}: compile it with pdflatex {options.latex}")
         return 0
-    from derivations.report import report
+    from derivations.core.report import report
 
     try:
         for line in report(system.name, self_attention=options.self_attention):

@@ -7,12 +7,12 @@ import os
 import sys
 import time
 
-from reduced_dynamics import files
 from reduced_dynamics.commands import progress
 from reduced_dynamics.commands.validate import whole
-from reduced_dynamics.errors import InputError, unknown
-from reduced_dynamics.paper_figures.registry import MODULES, TAKES_TEXT, about, make
-from reduced_dynamics.paper_figures.request import Request
+from reduced_dynamics.core.errors import InputError, unknown
+from reduced_dynamics.experiments.registry import MODULES, TAKES_TEXT, about, make
+from reduced_dynamics.experiments.request import Request
+from reduced_dynamics.io import files
 
 INTERRUPTED = 130
 #: Folder of ``figure all``.
@@ -94,8 +94,8 @@ def _list(options) -> int:
 
 
 def _one(options, request: Request, reporter: Reporter) -> int:
-    from reduced_dynamics.figure_style import check_target, save_figure
-    from reduced_dynamics.paper_figures.folder import as_record, companion, settings
+    from reduced_dynamics.experiments.folder import as_record, companion, settings
+    from reduced_dynamics.plotting.style import check_target, save_figure
 
     target = options.out or (None if options.json else f"{options.id}.svg")
     if target is not None:
@@ -120,7 +120,7 @@ def _one(options, request: Request, reporter: Reporter) -> int:
 
 
 def _all(options, request: Request, reporter: Reporter) -> int:
-    from reduced_dynamics.paper_figures.folder import make_all
+    from reduced_dynamics.experiments.folder import make_all
 
     folder = options.out or FOLDER
     stream = sys.stderr if options.json else sys.stdout

@@ -18,7 +18,7 @@ from contextlib import suppress
 from importlib import import_module
 
 from reduced_dynamics._version import __version__
-from reduced_dynamics.errors import InputError, ReducedDynamicsError, check_interrupt, unknown
+from reduced_dynamics.core.errors import InputError, ReducedDynamicsError, check_interrupt, unknown
 
 INTERRUPTED = 130
 

@@ -7,12 +7,12 @@ import sys
 from math import isfinite
 from typing import Any
 
+from reduced_dynamics.catalogue import get
 from reduced_dynamics.commands.arguments import add_options, gather
 from reduced_dynamics.commands.progress import Reporter
-from reduced_dynamics.errors import InputError, IntegrationError
-from reduced_dynamics.integration import Interrupted, integrate, report_at
-from reduced_dynamics.systems import get
-from reduced_dynamics.trajectory import Trajectory
+from reduced_dynamics.core.errors import InputError, IntegrationError
+from reduced_dynamics.core.trajectory import Trajectory
+from reduced_dynamics.integration.one import Interrupted, integrate, report_at
 
 DESCRIPTION = """\
 Integrate one trajectory of a reduced system and report when things emerge.
@@ -72,11 +72,11 @@ def execute(options) -> int:
 def check_targets(files: dict[str, Any]) -> None:
     """Refuse files that could not be written, before anything is computed."""
     if files["out"]:
-        from reduced_dynamics.storage import check_target
+        from reduced_dynamics.io.storage import check_target
 
         check_target(files["out"])
     if files["plot"]:
-        from reduced_dynamics.figure_style import check_target
+        from reduced_dynamics.plotting.style import check_target
 
         check_target(files["plot"])
 
@@ -85,13 +85,13 @@ def keep(trajectory: Trajectory, files: dict[str, Any], quiet: bool = False) -> 
     """Save and draw what was asked for; also the part of a run that was cut short."""
     stream = sys.stderr if quiet else sys.stdout
     if files["out"]:
-        from reduced_dynamics.storage import save
+        from reduced_dynamics.io.storage import save
 
         save(trajectory, files["out"])
         print(f"saved {files['out']}", file=stream)
     if files["plot"]:
-        from reduced_dynamics.figure_style import save_figure
-        from reduced_dynamics.plotting import trajectory_figure
+        from reduced_dynamics.plotting.style import save_figure
+        from reduced_dynamics.plotting.trajectories import trajectory_figure
 
         draw = get(trajectory.system).figure or trajectory_figure
         save_figure(draw(trajectory), files["plot"])

@@ -7,11 +7,11 @@ import sys
 import time
 from typing import Any
 
+from reduced_dynamics.catalogue import get
 from reduced_dynamics.commands.arguments import pairs
-from reduced_dynamics.emergence_scaling import LAWS, Scaling, measure
-from reduced_dynamics.errors import InputError
-from reduced_dynamics.integration import versions
-from reduced_dynamics.systems import get
+from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.families.wang.emergence_scaling import LAWS, Scaling, measure
+from reduced_dynamics.integration.one import versions
 
 #: Options of ``validate`` that mean something here.
 USED = {"system", "study", "set", "plot", "json"}
@@ -33,7 +33,7 @@ def report(options) -> int:
     if values["training"] != "stage2":
         raise InputError("the scaling of T_half is that of Stage II; set training=stage2")
     if options.plot:
-        from reduced_dynamics.figure_style import check_target
+        from reduced_dynamics.plotting.style import check_target
 
         check_target(options.plot)
     began, found, code = time.monotonic(), {}, 0
@@ -44,8 +44,8 @@ def report(options) -> int:
         print("simulate.py: interrupted; what is complete follows", file=sys.stderr)
         code = 130
     if options.plot and found:
-        from reduced_dynamics.figure_style import save_figure
-        from reduced_dynamics.scaling_figure import scaling_figure
+        from reduced_dynamics.families.wang.scaling_figure import scaling_figure
+        from reduced_dynamics.plotting.style import save_figure
 
         save_figure(scaling_figure(found, values), options.plot)
         print(f"drew {options.plot}", file=sys.stderr if options.json else sys.stdout)

@@ -6,12 +6,12 @@ import json
 import sys
 from typing import Any
 
-from reduced_dynamics import markov_studies
 from reduced_dynamics.commands.arguments import number, pairs, times
 from reduced_dynamics.commands.progress import Reporter
 from reduced_dynamics.commands.validate import finite
-from reduced_dynamics.errors import InputError
-from reduced_dynamics.recorder import versions
+from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.families.chen import studies as markov_studies
+from reduced_dynamics.integration.recorder import versions
 
 #: Study: what makes its rows, and the argument that --values sets.
 STUDIES = {
@@ -41,7 +41,7 @@ def execute(options) -> int:
             raise InputError(f"the study {options.study} goes over nothing that --values could set")
         keywords[varied] = times(options.values, "values")
     if options.plot:
-        from reduced_dynamics.figure_style import check_target
+        from reduced_dynamics.plotting.style import check_target
 
         check_target(options.plot)
     parameters = pairs("set", options.set)
@@ -57,8 +57,8 @@ def execute(options) -> int:
         print(f"simulate.py: interrupted after {len(rows)} rows", file=sys.stderr)
         code = INTERRUPTED
     if options.plot and rows:
-        from reduced_dynamics.figure_style import save_figure
-        from reduced_dynamics.markov_study_figures import FIGURES
+        from reduced_dynamics.families.chen.study_figures import FIGURES
+        from reduced_dynamics.plotting.style import save_figure
 
         save_figure(FIGURES[options.study](rows), options.plot)
         print(f"drew {options.plot}", file=sys.stderr if options.json else sys.stdout)

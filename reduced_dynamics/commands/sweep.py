@@ -16,8 +16,8 @@ from typing import Any
 
 from reduced_dynamics.commands import progress, sweep_results
 from reduced_dynamics.commands.arguments import number, pairs, read_config
-from reduced_dynamics.errors import InputError, IntegrationError
-from reduced_dynamics.problem import ATOL, DYNAMICS, METHODS, RTOL, THRESHOLD
+from reduced_dynamics.core.errors import InputError, IntegrationError
+from reduced_dynamics.integration.problem import ATOL, DYNAMICS, METHODS, RTOL, THRESHOLD
 
 DESCRIPTION = """\
 Integrate one trajectory for every point of a grid or a sample, and keep what happened.

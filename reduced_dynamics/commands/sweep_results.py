@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from reduced_dynamics.errors import InputError
+from reduced_dynamics.core.errors import InputError
 
 
 class _Once(argparse.Action):
@@ -47,7 +47,7 @@ def check(options) -> None:
 
     over = {parse(spec)[1] for spec in options.fit}
     if options.plot is not None:
-        from reduced_dynamics.figure_style import check_target
+        from reduced_dynamics.plotting.style import check_target
 
         if not (options.fit or options.map):
             raise InputError("--plot draws what --fit or --map asks for; add one of them")
@@ -113,7 +113,7 @@ def report(path: Path, options) -> tuple[list[str], dict[str, Any]]:
             return regimes_figure(mapped)
 
     if options.plot is not None and figure is not None:
-        from reduced_dynamics.figure_style import save_figure
+        from reduced_dynamics.plotting.style import save_figure
 
         save_figure(figure(), options.plot)
         print(f"drew {options.plot}", file=sys.stderr if options.json else sys.stdout)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from reduced_dynamics.system import ReducedSystem
-from reduced_dynamics.systems import SYSTEMS, get
+from reduced_dynamics.catalogue import SYSTEMS, get
+from reduced_dynamics.core.system import ReducedSystem
 
 HELP = "systems, their state and parameters: name, default, range, meaning"
 

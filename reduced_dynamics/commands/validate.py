@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from reduced_dynamics import files, validate
+from reduced_dynamics.catalogue import get
 from reduced_dynamics.commands import progress
 from reduced_dynamics.commands.arguments import number, pairs, times
-from reduced_dynamics.errors import InputError
-from reduced_dynamics.systems import get
-from reduced_dynamics.transformers.loop import DivergedError, TrainingInterrupted, versions
-from reduced_dynamics.validate import STUDIES, Comparison, Job, Study
+from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.families.musat import validation as validate
+from reduced_dynamics.families.musat.validation import STUDIES, Comparison, Job, Study
+from reduced_dynamics.io import files
+from reduced_dynamics.training.loop import DivergedError, TrainingInterrupted, versions
 
 DESCRIPTION = """\
 Train the full transformer in numpy and lay the reduced flow over its trajectory; the times match
@@ -147,7 +148,8 @@ def conclude(stopped) -> int:
 
 def check_targets(options, names, alone: bool) -> None:
     """Refuse files that could not be written, before anything is computed."""
-    from reduced_dynamics import figure_style, storage
+    from reduced_dynamics.io import storage
+    from reduced_dynamics.plotting import style as figure_style
 
     if options.plot:
         figure_style.check_target(options.plot)
@@ -211,18 +213,18 @@ def _plan_options(options) -> dict[str, Any]:
 
 def store(trajectory, path, quiet: bool) -> None:
     """Save a trajectory and say so."""
-    from reduced_dynamics.storage import save
+    from reduced_dynamics.io.storage import save
 
     save(trajectory, path)
     print(f"saved {path}", file=sys.stderr if quiet else sys.stdout)
 
 
 def draw(done, study, path, quiet: bool) -> None:
-    from reduced_dynamics.figure_style import save_figure
-    from reduced_dynamics.plotting import overlay_figure
+    from reduced_dynamics.plotting.style import save_figure
+    from reduced_dynamics.plotting.trajectories import overlay_figure
 
     if study is not None and len(study.values) > 1:
-        from reduced_dynamics.study_figures import study_figure
+        from reduced_dynamics.families.musat.figures import study_figure
 
         figure = study_figure(study)
     else:

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from reduced_dynamics import validate_markov
 from reduced_dynamics.commands import progress
 from reduced_dynamics.commands.arguments import number, pairs, times
 from reduced_dynamics.commands.validate import conclude, finite, run_jobs, seeds, whole
-from reduced_dynamics.errors import InputError, unknown
-from reduced_dynamics.integration import Interrupted
-from reduced_dynamics.transformers.loop import versions
-from reduced_dynamics.validate_markov import Plan, Run
+from reduced_dynamics.core.errors import InputError, unknown
+from reduced_dynamics.families.chen import validation as validate_markov
+from reduced_dynamics.families.chen.validation import Plan, Run
+from reduced_dynamics.integration.one import Interrupted
+from reduced_dynamics.training.loop import versions
 
 #: Options that mean nothing for full-batch descent of a model with a dozen weights.
 STRANGERS = {
@@ -146,8 +146,8 @@ class _Tests(progress.Reporter):
 
 
 def _draw(plan, runs, report, options) -> None:
-    from reduced_dynamics import markov_figures
-    from reduced_dynamics.figure_style import save_figure
+    from reduced_dynamics.families.chen import figures as markov_figures
+    from reduced_dynamics.plotting.style import save_figure
 
     if options.study:
         figure = markov_figures.transfer_figure(runs[0].config, report["transfer"])

@@ -12,10 +12,10 @@ import numpy as np
 
 from reduced_dynamics.commands.arguments import number, pairs, times
 from reduced_dynamics.commands.validate import conclude, finite, run_jobs, seeds, whole
-from reduced_dynamics.errors import InputError, unknown
-from reduced_dynamics.transformers.induction_study import Job, Result, fewest, plan
-from reduced_dynamics.transformers.induction_training import InductionConfig
-from reduced_dynamics.transformers.loop import versions
+from reduced_dynamics.core.errors import InputError, unknown
+from reduced_dynamics.families.wang.full.induction_study import Job, Result, fewest, plan
+from reduced_dynamics.families.wang.full.induction_training import InductionConfig
+from reduced_dynamics.training.loop import versions
 
 #: Parameters of --set; the rest of the configuration has options of its own.
 PARAMETERS = (
@@ -41,8 +41,8 @@ def execute(options) -> int:
     done, finished = ([found for _, found in some] for some in (runs, whole_runs))
     if done:
         if options.plot:
-            from reduced_dynamics.figure_style import save_figure
-            from reduced_dynamics.induction_figure import induction_figure
+            from reduced_dynamics.families.wang.induction_figure import induction_figure
+            from reduced_dynamics.plotting.style import save_figure
 
             save_figure(induction_figure(done), options.plot)
             print(f"drew {options.plot}", file=sys.stderr if options.json else sys.stdout)

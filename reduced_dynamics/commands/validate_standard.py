@@ -10,15 +10,15 @@ from typing import Any
 
 from reduced_dynamics.commands.arguments import number, pairs
 from reduced_dynamics.commands.validate import Reporter, check_targets, finite, seeds, store, whole
-from reduced_dynamics.errors import InputError, unknown
-from reduced_dynamics.transformers.emergence import MEASURES, Emergence, orders
-from reduced_dynamics.transformers.loop import DivergedError, TrainingInterrupted, versions
-from reduced_dynamics.transformers.standard_training import (
+from reduced_dynamics.core.errors import InputError, unknown
+from reduced_dynamics.families.musat.full.emergence import MEASURES, Emergence, orders
+from reduced_dynamics.families.musat.full.standard_training import (
     ADAM,
     SGD,
     StandardConfig,
     train_standard,
 )
+from reduced_dynamics.training.loop import DivergedError, TrainingInterrupted, versions
 
 #: Parameters of --set; the rest of the configuration has options of its own.
 PARAMETERS = ("N", "vocabulary", "positions", "width", "query", "scaled", "precision")
@@ -56,8 +56,8 @@ def execute(options) -> int:
             break
     if done:
         if options.plot:
-            from reduced_dynamics.figure_style import save_figure
-            from reduced_dynamics.study_figures import emergence_figure
+            from reduced_dynamics.families.musat.figures import emergence_figure
+            from reduced_dynamics.plotting.style import save_figure
 
             save_figure(emergence_figure([found for _, found in done]), options.plot)
             print(f"drew {options.plot}", file=sys.stderr if options.json else sys.stdout)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from reduced_dynamics.catalogue import get
 from reduced_dynamics.commands.arguments import number, pairs, times
 from reduced_dynamics.commands.validate import (
     Columns,
@@ -22,16 +23,15 @@ from reduced_dynamics.commands.validate import (
     study_text,
     whole,
 )
-from reduced_dynamics.errors import InputError, unknown
-from reduced_dynamics.systems import get
-from reduced_dynamics.transformers.loop import versions
-from reduced_dynamics.validate_mixed_target import (
+from reduced_dynamics.core.errors import InputError, unknown
+from reduced_dynamics.families.wang.validation import (
     STUDIES,
     MixedComparison,
     MixedJob,
     MixedStudy,
     plan,
 )
+from reduced_dynamics.training.loop import versions
 
 #: The study of the reduced system alone: emergence time against the parameters.
 SCALING = "scaling"

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from reduced_dynamics.errors import InputError, unknown
-from reduced_dynamics.system import Parameter, ReducedSystem
+from reduced_dynamics.core.errors import InputError, unknown
+from reduced_dynamics.core.system import Parameter, ReducedSystem
 
 #: What precedes the name of a coordinate whose start is swept.
 START = "start."

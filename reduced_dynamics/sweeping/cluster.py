@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
-from reduced_dynamics.errors import InputError, ReducedDynamicsError
+from reduced_dynamics.core.errors import InputError, ReducedDynamicsError
 from reduced_dynamics.sweeping.settings import derivation
 from reduced_dynamics.sweeping.work import Task, compute
 

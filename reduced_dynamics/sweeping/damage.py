@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from reduced_dynamics.errors import InputError, ReducedDynamicsError
+from reduced_dynamics.core.errors import InputError, ReducedDynamicsError
 from reduced_dynamics.sweeping import disk
 from reduced_dynamics.sweeping.variables import STATUS
 

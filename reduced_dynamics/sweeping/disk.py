@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from reduced_dynamics.errors import InputError
+from reduced_dynamics.core.errors import InputError
 
 #: Files that were being written when a process died end in this.
 PARTIAL = ".partial"

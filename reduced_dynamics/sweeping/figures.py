@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reduced_dynamics.figure_style import BRIGHT, HEAD, INK, REST, finish, grid, style, symbol
+from reduced_dynamics.plotting.style import BRIGHT, HEAD, INK, REST, finish, grid, style, symbol
 from reduced_dynamics.sweeping.laws import Law
 from reduced_dynamics.sweeping.regimes import ORDER, Regimes
 

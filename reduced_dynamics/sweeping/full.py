@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reduced_dynamics.compiled import compile_system
-from reduced_dynamics.errors import InputError
+from reduced_dynamics.compilation.compiled import compile_system
+from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.core.system import Parameter, ReducedSystem
 from reduced_dynamics.sweeping.settings import Settings
-from reduced_dynamics.system import Parameter, ReducedSystem
 
 if TYPE_CHECKING:
     from reduced_dynamics.sweeping.plan import Plan
@@ -119,9 +119,9 @@ def train(
     if system.name == "chen":
         return _finite_chain(given, options, watch)
     if system.name == "wang":
-        from reduced_dynamics.validate_mixed_target import plan
+        from reduced_dynamics.families.wang.validation import plan
     else:
-        from reduced_dynamics.validate import plan
+        from reduced_dynamics.families.musat.validation import plan
     job = plan(system, given, clamp=settings.clamp, **options)[0]
     with _COMPILING:
         job.system.pack(job.parameters)
@@ -149,7 +149,7 @@ def train(
 
 def _finite_chain(given, options, watch) -> dict[str, float | int | None]:
     """The copier, selector and classifier on finite data; see `validate_markov`."""
-    from reduced_dynamics.validate_markov import OWN, plan
+    from reduced_dynamics.families.chen.validation import OWN, plan
 
     names = {p.name for p in OWN}
     parameters = given | {k: options.pop(k) for k in list(options) if k in names}

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reduced_dynamics.errors import InputError, unknown
-from reduced_dynamics.scaling import Fit, power_law
+from reduced_dynamics.core.errors import InputError, unknown
+from reduced_dynamics.core.fits import Fit, power_law
 
 if TYPE_CHECKING:
     import xarray

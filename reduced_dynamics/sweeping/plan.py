@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from reduced_dynamics import memory
-from reduced_dynamics.errors import InputError, unknown
-from reduced_dynamics.expressions import evaluate
+from reduced_dynamics.core import memory
+from reduced_dynamics.core.errors import InputError, unknown
+from reduced_dynamics.core.expressions import evaluate
+from reduced_dynamics.core.system import ReducedSystem, numeric
 from reduced_dynamics.sweeping.axes import START, Axis, Range, axis, quantities, sampled
 from reduced_dynamics.sweeping.settings import FULL_START, Settings
-from reduced_dynamics.system import ReducedSystem, numeric
 
 SAMPLINGS = ("random", "sobol", "halton", "lhs")
 #: The dimension of sampled points, where there is a grid as well.

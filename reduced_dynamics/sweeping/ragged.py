@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from reduced_dynamics import storage
-from reduced_dynamics.errors import InputError
+from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.core.trajectory import Trajectory
+from reduced_dynamics.io import storage
 from reduced_dynamics.sweeping import damage, disk
-from reduced_dynamics.trajectory import Trajectory
 
 FOLDER = "trajectories"
 #: Ragged arrays by their rows: what counts them, and their further dimensions.

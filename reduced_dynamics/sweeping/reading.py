@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reduced_dynamics.errors import InputError
+from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.sweeping import damage, store
 from reduced_dynamics.sweeping.variables import COMPLETE, FAILED, MISSING, REASON, REFUSED, STATUS
 

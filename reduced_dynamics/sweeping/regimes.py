@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reduced_dynamics.errors import InputError, unknown
+from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.sweeping.variables import COMPLETE, FAILED, MISSING, REFUSED, STATUS
 
 if TYPE_CHECKING:

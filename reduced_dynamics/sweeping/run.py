@@ -12,7 +12,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reduced_dynamics.errors import InputError, check_interrupt, unknown
+from reduced_dynamics.core.errors import InputError, check_interrupt, unknown
+from reduced_dynamics.core.system import ReducedSystem
 from reduced_dynamics.sweeping import disk, reading, store
 from reduced_dynamics.sweeping.plan import Plan
 from reduced_dynamics.sweeping.plan import plan as make_plan
@@ -20,7 +21,6 @@ from reduced_dynamics.sweeping.runners import Runner, chosen
 from reduced_dynamics.sweeping.settings import KEEP, Settings, by_name, derivation
 from reduced_dynamics.sweeping.variables import Variable, variables
 from reduced_dynamics.sweeping.work import Task
-from reduced_dynamics.system import ReducedSystem
 
 if TYPE_CHECKING:
     import xarray

@@ -10,11 +10,11 @@ from functools import cache as memoised
 from pathlib import Path
 from typing import Any
 
-from reduced_dynamics import cache
-from reduced_dynamics.errors import InputError, unknown
-from reduced_dynamics.problem import ATOL, RTOL, THRESHOLD, Options
-from reduced_dynamics.system import ReducedSystem
-from reduced_dynamics.systems import SYSTEMS, get
+from reduced_dynamics.catalogue import SYSTEMS, get
+from reduced_dynamics.compilation import cache
+from reduced_dynamics.core.errors import InputError, unknown
+from reduced_dynamics.core.system import ReducedSystem
+from reduced_dynamics.integration.problem import ATOL, RTOL, THRESHOLD, Options
 
 #: What can be kept of every point, and what is unless said otherwise.
 KEPT = {
@@ -178,8 +178,8 @@ def derivation() -> str:
     """Hash of everything that results follow from: derivations, integrators and versions."""
     digest = hashlib.sha256(cache.fingerprint().encode())
     here = Path(__file__).resolve().parent.parent
-    folders = ("", "rosenbrock", "systems", "transformers", "sweeping")
-    sources = [path for folder in folders for path in (here / folder).glob("*.py")]
+    folders = ("core", "compilation", "integration", "families", "training", "sweeping")
+    sources = [path for folder in folders for path in (here / folder).rglob("*.py")]
     for path in sorted(sources):
         if not any(word in path.name for word in _BESIDE):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())

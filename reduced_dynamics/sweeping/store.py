@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from reduced_dynamics._version import __version__
-from reduced_dynamics.errors import InputError, ReducedDynamicsError
-from reduced_dynamics.recorder import versions
+from reduced_dynamics.core.errors import InputError, ReducedDynamicsError
+from reduced_dynamics.integration.recorder import versions
 from reduced_dynamics.sweeping import damage, disk
 from reduced_dynamics.sweeping.plan import Plan
 from reduced_dynamics.sweeping.variables import STATUS, Variable

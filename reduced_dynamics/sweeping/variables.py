@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from reduced_dynamics.errors import InputError
+from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.sweeping.plan import Plan
 
 #: What `status` says of a point.

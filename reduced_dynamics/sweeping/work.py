@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from reduced_dynamics.automatic import Horizons
-from reduced_dynamics.ensemble import Preparation
-from reduced_dynamics.errors import InputError, IntegrationError
-from reduced_dynamics.expressions import evaluate
-from reduced_dynamics.integration import integrate, report_at
+from reduced_dynamics.core.errors import InputError, IntegrationError
+from reduced_dynamics.core.expressions import evaluate
+from reduced_dynamics.core.system import numeric
+from reduced_dynamics.integration.horizons import Horizons
+from reduced_dynamics.integration.many import Preparation
+from reduced_dynamics.integration.one import integrate, report_at
 from reduced_dynamics.sweeping.axes import START
 from reduced_dynamics.sweeping.settings import Settings, derivation
 from reduced_dynamics.sweeping.variables import (
@@ -27,7 +28,6 @@ from reduced_dynamics.sweeping.variables import (
     STATUS,
     Variable,
 )
-from reduced_dynamics.system import numeric
 
 
 @dataclass(frozen=True, eq=False)

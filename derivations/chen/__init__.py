@@ -1,0 +1,1 @@
+"""Chen et al.: model, derivation, limits, proofs."""

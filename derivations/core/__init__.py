@@ -1,0 +1,1 @@
+"""Programs, their derivatives, first integrals and printing, for any family."""

@@ -1,0 +1,1 @@
+"""Musat et al.: model, derivation, limits, proofs."""

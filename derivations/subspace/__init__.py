@@ -1,0 +1,1 @@
+"""The general theory: feature spaces, their symmetries and commutants."""

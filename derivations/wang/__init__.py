@@ -1,0 +1,1 @@
+"""Wang et al.: model, derivation, proofs."""

@@ -1,0 +1,1 @@
+"""From a derivation to a compiled system, stage by stage."""

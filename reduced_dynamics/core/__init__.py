@@ -1,0 +1,1 @@
+"""What everything stands on: errors, expressions, memory, systems, trajectories, fits."""

@@ -1,0 +1,1 @@
+"""The notion of an experiment, and what all of them share."""

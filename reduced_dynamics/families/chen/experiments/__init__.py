@@ -1,0 +1,1 @@
+"""Experiments of Chen et al., one file each."""

@@ -1,0 +1,1 @@
+"""The full model of Chen et al., in numpy."""

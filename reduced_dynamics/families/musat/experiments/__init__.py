@@ -1,0 +1,1 @@
+"""Experiments of Musat et al., one file each."""

@@ -1,0 +1,1 @@
+"""The full models of Musat et al., in numpy."""

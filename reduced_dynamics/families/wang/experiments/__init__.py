@@ -1,0 +1,1 @@
+"""Experiments of Wang et al., one file each."""

@@ -1,0 +1,1 @@
+"""The full models of Wang et al., in numpy."""

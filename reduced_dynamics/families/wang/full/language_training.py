@@ -1,0 +1,288 @@
+"""Training the two-layer language model on a text, character by character.
+
+By default on the text that Python's own library ships for its interactive help
+(`pydoc_data.topics`, 600 thousand characters of technical English). Its wording changes with the
+version of Python, so numbers are comparable within one version only; it is recorded with them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.core.trajectory import Trajectory
+from reduced_dynamics.families.wang.full import language
+from reduced_dynamics.families.wang.full.language import Weights
+from reduced_dynamics.io import files
+from reduced_dynamics.training.loop import Progress, recorded_steps, run, versions
+from reduced_dynamics.training.optimisers import optimiser
+
+#: Norms of what the layers attend with: see `language.norms`.
+COORDINATES = ("position_1", "dot_product_1", "position_2", "dot_product_2")
+PRECISIONS = {"single": np.float32, "double": np.float64}
+
+#: Characters rarer than one in so many share one token.
+RARE = 10_000
+#: The last tenth of the text is never trained on.
+HELD_OUT = 0.1
+#: Windows of it on which the loss is evaluated.
+_WINDOWS = 128
+#: A text shorter than so many windows teaches nothing that could be told from chance.
+_FEWEST = 200
+
+
+@dataclass(frozen=True)
+class LanguageConfig:
+    """How to train the two-layer language model.
+
+    Attributes
+    ----------
+    text : str or None
+        File with the text, UTF-8; None for the one that Python ships.
+    d, H : int
+        Width of the stream, and heads a layer; H divides d.
+    L : int
+        Tokens that a prediction may look back on.
+    batch : int
+        Windows of L + 1 tokens a step.
+    learning_rate : float
+    steps : int
+    optimiser : {"sgd", "momentum", "adam"}
+    init_scale : float
+        Matrices start with iid N(0, init_scale²/d) entries.
+    slope : float
+        Start of every positional slope.
+    precision : {"single", "double"}
+    seed : int
+    record : int or tuple of float
+        At how many equal intervals, or before which steps, to record.
+    """
+
+    text: str | None = None
+    d: int = 64
+    H: int = 2
+    L: int = 64
+    batch: int = 16
+    learning_rate: float = 0.5
+    steps: int = 12_000
+    optimiser: str = "sgd"
+    init_scale: float = 0.1
+    slope: float = 0.01
+    precision: str = "single"
+    seed: int = 0
+    record: int | tuple[float, ...] = 200
+
+    def __post_init__(self):
+        optimiser(self.optimiser, self.learning_rate)
+        for name in ("d", "H", "L", "batch", "steps"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"{name} must be a positive integer, not {value!r}")
+        if self.d % self.H:
+            raise InputError(f"H must divide d; {self.H} heads do not divide a width of {self.d}")
+        if self.L < 2:
+            raise InputError("L must be at least 2: with one token there is nothing to attend to")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise InputError(f"the seed must be 0 or a positive integer, not {self.seed!r}")
+        recorded_steps(self.record, self.steps, 1.0)
+        corpus(self.text, self.L)
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """A text as tokens.
+
+    Attributes
+    ----------
+    name : str
+    train, held_out : ndarray of int
+    characters : str
+        One for every token but the last, which stands for all rare characters.
+    """
+
+    name: str
+    train: np.ndarray
+    held_out: np.ndarray
+    characters: str
+
+    @property
+    def vocabulary(self) -> int:
+        return len(self.characters) + 1
+
+    def entropy(self) -> float:
+        """Of single characters, in nats: the loss of the best model that sees no context."""
+        p = np.bincount(self.train, minlength=self.vocabulary) / len(self.train)
+        return float(-np.sum(p[p > 0] * np.log(p[p > 0])))
+
+    def conditional_entropy(self) -> float:
+        """Cross-entropy of held-out characters given the one before, counted in training."""
+        counts = np.ones((self.vocabulary, self.vocabulary))
+        np.add.at(counts, (self.train[:-1], self.train[1:]), 1.0)
+        p = counts / counts.sum(axis=1, keepdims=True)
+        return float(-np.mean(np.log(p[self.held_out[:-1], self.held_out[1:]])))
+
+
+@lru_cache(maxsize=2)
+def corpus(path: str | None, L: int) -> Corpus:
+    """A text file, or Python's own text, as tokens.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is not UTF-8 text, or is too short.
+    """
+    if path is None:
+        name, text = "pydoc_data.topics", _shipped()
+    else:
+        name = path
+        content = files.read(path)
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise InputError(f"'{path}' is not UTF-8 text; convert it, or name another") from None
+        if "\0" in text:
+            raise InputError(f"'{path}' holds zero bytes: it is not text; name another file")
+    least = int(_FEWEST * (L + 1))
+    if len(text) < least:
+        raise InputError(
+            f"the text in '{name}' has {len(text)} characters; at least {least} are needed"
+        )
+    common = [c for c, n in Counter(text).most_common() if n * RARE >= len(text)]
+    if len(common) < 2:
+        raise InputError(f"the text in '{name}' has one character only; there is nothing to learn")
+    number = dict(zip(common, range(len(common)), strict=True))
+    tokens = np.array([number.get(c, len(common)) for c in text])
+    cut = round((1.0 - HELD_OUT) * len(tokens))
+    return Corpus(name, tokens[:cut], tokens[cut:], "".join(common))
+
+
+def _shipped() -> str:
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:
+        raise InputError(
+            "this Python comes without pydoc_data; name a text to train on with --text FILE"
+        ) from None
+    return "\n\n".join(topics[name] for name in sorted(topics))
+
+
+def train_language(
+    config: LanguageConfig, progress: Progress | None = None, checkpoint=None
+) -> Trajectory:
+    """Train on next-character prediction.
+
+    Parameters
+    ----------
+    config : LanguageConfig
+    progress, checkpoint
+        Those of `loop.run`.
+
+    Returns
+    -------
+    Trajectory
+        Against the number of steps: the norms `COORDINATES`, and the minibatch loss in nats a
+        character; observables `held_out_loss`, `copying` and `matching` (`language.induction`) on
+        128 windows of the text's last tenth, and the slopes ``p1_1`` … ``p2_H``.
+
+    Raises
+    ------
+    InputError, TrainingInterrupted, DivergedError
+        As `loop.run` does.
+    """
+    return run(_Language(config), progress, checkpoint)[0]
+
+
+class _Language:
+    """The model as `loop.run` wants it."""
+
+    name = "language"
+
+    def __init__(self, config: LanguageConfig):
+        self.config = config
+        self.optimiser = optimiser(config.optimiser, config.learning_rate)
+        self.steps = config.steps
+        self.record = recorded_steps(config.record, config.steps, 1.0)
+        self.corpus = corpus(config.text, config.L)
+        self._of_weights, self._of_batches, of_tests = np.random.SeedSequence(config.seed).spawn(3)
+        self.held_out = windows(
+            self.corpus.held_out, config.L, _WINDOWS, np.random.default_rng(of_tests)
+        )
+
+    def start(self):
+        config = self.config
+        weights = language.initial_weights(
+            self.corpus.vocabulary,
+            config.d,
+            config.H,
+            config.init_scale,
+            config.slope,
+            np.random.default_rng(self._of_weights),
+            PRECISIONS[config.precision],
+        )
+        return weights, np.random.default_rng(self._of_batches)
+
+    def loss_and_gradient(self, weights, rng):
+        config = self.config
+        tokens = windows(self.corpus.train, config.L, config.batch, rng)
+        loss, gradient = language.loss_and_gradient(Weights(*weights), tokens)
+        return loss, gradient, ()
+
+    def constrain(self, weights):
+        return weights
+
+    def measure(self, weights):
+        weights = Weights(*weights)
+        outcome = language.forward(weights, self.held_out)
+        slopes = np.concatenate([weights.p1, weights.p2]).astype(float).tolist()
+        return (
+            outcome.loss,
+            *language.induction(outcome, self.held_out),
+            *slopes,
+            *language.norms(weights),
+        )
+
+    def trajectory(self, rows, stats, message):
+        config = self.config
+        names = ["held_out_loss", "copying", "matching"]
+        names += [f"p{layer}_{h + 1}" for layer in (1, 2) for h in range(config.H)]
+        return Trajectory(
+            system=self.name,
+            coordinates=COORDINATES,
+            t=rows[:, 0],
+            z=rows[:, -4:],
+            loss=rows[:, 1],
+            parameters={
+                "text": self.corpus.name,
+                "vocabulary": self.corpus.vocabulary,
+                "d": config.d,
+                "H": config.H,
+                "L": config.L,
+            },
+            observables=dict(zip(names, rows[:, 2:-4].T, strict=True)),
+            solver={
+                "method": config.optimiser,
+                "learning_rate": config.learning_rate,
+                "batch": config.batch,
+                "steps": config.steps,
+                "seed": config.seed,
+                "init_scale": config.init_scale,
+                "slope": config.slope,
+                "precision": config.precision,
+            },
+            loss_rise=float(np.max(rows[:, 1] - np.minimum.accumulate(rows[:, 1]))),
+            stats=stats,
+            versions=versions(),
+            source=language.__name__,
+            message=message,
+        )
+
+
+def windows(tokens: Sequence[int], L: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` random stretches of L + 1 tokens, shape (count, L + 1)."""
+    starts = rng.integers(0, len(tokens) - L, count)
+    return np.asarray(tokens)[starts[:, None] + np.arange(L + 1)]

@@ -1,0 +1,1 @@
+"""From a compiled system to a trajectory, or to many."""
