@@ -1,15 +1,81 @@
-"""The systems that come with the package, by name."""
+"""The one list of families: those of this package, and those that others register.
+
+Another package adds a family by an entry point of the group `GROUP` that names its record:
+
+    [options.entry_points]
+    reduced_dynamics.families =
+        toy = toy_family.family:FAMILY
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from importlib.metadata import entry_points
 
 from reduced_dynamics.core.errors import InputError, unknown
+from reduced_dynamics.core.family import Family, load
 from reduced_dynamics.core.system import ReducedSystem
-from reduced_dynamics.families.chen.system import CHEN
-from reduced_dynamics.families.musat.system import MUSAT3, MUSAT19
-from reduced_dynamics.families.wang.system import WANG
 
-SYSTEMS: dict[str, ReducedSystem] = {s.name: s for s in (MUSAT19, MUSAT3, WANG, CHEN)}
+log = logging.getLogger(__name__)
+
+#: The entry point group in which other packages name their families.
+GROUP = "reduced_dynamics.families"
+#: The families of this package, in the order of lists.
+OWN = {
+    name: f"reduced_dynamics.families.{name}.family:FAMILY" for name in ("musat", "wang", "chen")
+}
 
 
-def get(name: str) -> ReducedSystem:
+@cache
+def own() -> tuple[Family, ...]:
+    """The families of this package."""
+    return tuple(map(load, OWN.values()))
+
+
+@cache
+def registered() -> tuple[Family, ...]:
+    """The families of other packages; one that fails to import is named in a line and left out."""
+    found = []
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        if entry.name in OWN:
+            continue
+        try:
+            found.append(entry.load())
+        except Exception as error:  # whatever another package's code raises
+            log.warning(
+                "the family %s (%s) cannot be imported and is left out: %s: %s",
+                entry.name, entry.value, type(error).__name__, error,
+            )  # fmt: skip
+    return tuple(found)
+
+
+def families() -> tuple[Family, ...]:
+    """All families."""
+    return own() + registered()
+
+
+def _offering(kind: str, name: str) -> Family | None:
+    """The family that offers something; other packages are asked only if none of ours does."""
+    for group in (own, registered):
+        for family in group():
+            if name in getattr(family, kind):
+                return family
+    return None
+
+
+def offered(kind: str) -> dict[str, str]:
+    """References to all that families offer of a kind ("systems", "full", …), by name."""
+    return {k: v for family in families() for k, v in getattr(family, kind).items()}
+
+
+def find(kind: str, name: str):
+    """What a family offers of a kind under a name; None if no family does."""
+    family = _offering(kind, name)
+    return None if family is None else load(getattr(family, kind)[name])
+
+
+def system(name: str) -> ReducedSystem:
     """A system by name.
 
     Raises
@@ -17,21 +83,34 @@ def get(name: str) -> ReducedSystem:
     InputError
         If there is none of that name (with the nearest one).
     """
-    if name not in SYSTEMS:
-        raise unknown("system", name, SYSTEMS)
-    return SYSTEMS[name]
+    found = find("systems", name) if isinstance(name, str) else None
+    if found is None:
+        raise unknown("system", str(name), offered("systems"))
+    return found
 
 
-def resolve(system: ReducedSystem | str) -> ReducedSystem:
-    """A system, or the built-in one of that name.
+def resolve(given: ReducedSystem | str) -> ReducedSystem:
+    """A system, or that of a name.
 
     Raises
     ------
     InputError
         For anything else.
     """
-    if isinstance(system, str):
-        return get(system)
-    if not isinstance(system, ReducedSystem):
-        raise InputError(f"a system is a ReducedSystem or the name of one, not {system!r}")
-    return system
+    if isinstance(given, str):
+        return system(given)
+    if not isinstance(given, ReducedSystem):
+        raise InputError(f"a system is a ReducedSystem or the name of one, not {given!r}")
+    return given
+
+
+# Until names are resolved at the edge only, everything still asks here.
+class _Systems(dict):
+    def __missing__(self, name):
+        raise KeyError(name)
+
+
+SYSTEMS: dict[str, ReducedSystem] = _Systems(
+    {name: load(ref) for family in own() for name, ref in family.systems.items()}
+)
+get = system

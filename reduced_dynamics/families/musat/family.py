@@ -1,0 +1,16 @@
+"""The record of the family `musat`."""
+
+from reduced_dynamics.core.family import Family
+
+FAMILY = Family(
+    name="musat",
+    title="The disentangled transformer on item–label recall",
+    paper=(
+        "Musat, Pimentel, Noci, Stolfo, Sachan, Hofmann, On the Emergence of Induction "
+        "Heads for In-Context Learning, arXiv 2511.01033"
+    ),
+    systems={
+        "musat19": "reduced_dynamics.families.musat.system:MUSAT19",
+        "musat3": "reduced_dynamics.families.musat.system:MUSAT3",
+    },
+)
