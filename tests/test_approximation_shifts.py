@@ -67,8 +67,8 @@ def test_too_few_heads_leave_an_error_of_one(kind, n):
     y = np.linalg.svd(kernels.kernel(kind, slopes, 30)[: n - 1].T)[2][-1]
     i = int(np.argmax(np.abs(y))) + 1
     y = y / y[i - 1]
-    for c in rng.normal(0, 10, (200, n - 2)):
-        assert kernels.error(kind, slopes, c, i, 30) >= 1 - 1e-12
+    for c in rng.normal(0, 10, (50, n - 2)):
+        assert kernels.error(kind, slopes, c, i, 30) >= 1
     assert np.abs(y).max() == pytest.approx(1)
 
 
