@@ -218,7 +218,8 @@ def _work(
                 yield tasks[task], task.result()
                 context.progress(f"{count} of {len(parts)} parts", count / len(parts))
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            # What has begun ends, and is kept.
+            pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 
