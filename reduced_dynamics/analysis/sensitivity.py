@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from reduced_dynamics.analysis.vector_field import VectorField
-from reduced_dynamics.catalogue import resolve
 from reduced_dynamics.core.errors import InputError, IntegrationError, unknown
 from reduced_dynamics.core.system import Event, Parameter, ReducedSystem
 from reduced_dynamics.core.trajectory import NODES, Trajectory, interpolate, lobatto
@@ -52,7 +51,7 @@ class Sensitivities:
 
 
 def sensitivities(
-    system: ReducedSystem | str,
+    system: ReducedSystem,
     parameters: Mapping[str, Any] | None = None,
     *,
     events: Iterable[str] | None = None,
@@ -81,7 +80,6 @@ def sensitivities(
     IntegrationError
         If the run itself fails.
     """
-    system = resolve(system)
     if options.get("dynamics", "flow") != "flow":
         raise InputError("sensitivities are those of the flow; drop dynamics")
     values = system.values(parameters)
@@ -168,7 +166,7 @@ def _times(system, values, name, value, options) -> Mapping[str, float | None]:
 
 
 def start_derivatives(
-    trajectory: Trajectory, system: ReducedSystem | str, times: Mapping[str, float]
+    trajectory: Trajectory, system: ReducedSystem, times: Mapping[str, float]
 ) -> dict[str, dict[str, float]]:
     """dT/d(start) of events at `times` along a trajectory with dense output.
 

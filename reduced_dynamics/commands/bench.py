@@ -100,7 +100,7 @@ def _measured(name: str, count: int, accuracy: float, repeat: int, quiet: bool) 
     from reduced_dynamics.catalogue import get
 
     points, horizon, _ = CASES[name]
-    horizon = horizon or get(name).horizon
+    horizon = horizon or get(name).horizon.bound
     case = make_case(name, points(count), horizon)
     if not quiet:
         print(

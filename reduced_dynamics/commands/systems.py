@@ -48,13 +48,14 @@ def describe(system: ReducedSystem) -> list[str]:
     if system.invariants:
         lines += ["", "First integrals"]
         lines += _table([(i.name, i.meaning) for i in system.invariants], ("name", "meaning"))
-    if system.plateaus:
-        lines += ["", f"Automatic horizon: t = {system.horizon}"]
-    elif system.horizon:
+    horizon = system.horizon
+    if horizon.plateaus:
+        lines += ["", f"Automatic horizon: t = {horizon.bound}"]
+    elif horizon.bound:
         lines += [
             "",
-            f"Automatic horizon: until {', '.join(system.formed)} and a settled loss, at most "
-            f"t = {system.horizon}",
+            f"Automatic horizon: until {', '.join(horizon.formed)} and a settled loss, at most "
+            f"t = {horizon.bound}",
         ]
     return lines
 

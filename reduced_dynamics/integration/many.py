@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from reduced_dynamics.catalogue import resolve
 from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.core.system import ReducedSystem
 from reduced_dynamics.integration.points import Group, Points
@@ -121,7 +120,7 @@ class Ensemble:
 
 
 def integrate_many(
-    system: ReducedSystem | str,
+    system: ReducedSystem,
     parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]],
     *,
     t_end: float | str | Sequence[float],
@@ -177,7 +176,6 @@ def integrate_many(
     InputError
         For unknown names, arrays of unequal length, and options out of range.
     """
-    system = resolve(system)
     options = {"rtol": rtol, "atol": atol, "threshold": threshold, "clamp": clamp}
     if isinstance(t_end, str) and t_end == "auto":
         from reduced_dynamics.integration.horizons import Horizons

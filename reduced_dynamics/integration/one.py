@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from reduced_dynamics.catalogue import resolve
 from reduced_dynamics.compilation.compiled import compile_system
 from reduced_dynamics.core.errors import InputError, IntegrationError, check_interrupt, unknown
 from reduced_dynamics.core.system import ReducedSystem
@@ -56,7 +55,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def integrate(
-    system: ReducedSystem | str,
+    system: ReducedSystem,
     parameters: Mapping[str, Any] | None = None,
     *,
     progress: Callable[[Progress], None] | None = None,
@@ -66,8 +65,7 @@ def integrate(
 
     Parameters
     ----------
-    system : ReducedSystem or str
-        A system, or the name of a built-in one.
+    system : ReducedSystem
     parameters : mapping, optional
         Parameter values by name; defaults for the rest.
     t_end : float or str
@@ -115,7 +113,6 @@ def integrate(
     Interrupted
         On Ctrl-C, with what was computed.
     """
-    system = resolve(system)
     known = [f.name for f in fields(Options)]
     for name in options:
         if name not in known:

@@ -131,12 +131,12 @@ class Recorder:
 
     def horizon(self) -> float | None:
         """When an automatic horizon ends, once that is known."""
-        formed = self.problem.system.formed
+        formed = self.problem.system.horizon.formed
         if not all(name in self.seen for name in formed):
             return None
         if CONVERGENCE.name in self.seen:
             return AFTER * max(self.seen[name] for name in (CONVERGENCE.name, *formed))
-        if self.problem.system.plateaus:
+        if self.problem.system.horizon.plateaus:
             return None
         at = max([self.seen[name] for name in formed], default=1.0)
         while (at := at * math.sqrt(2.0)) <= self.t[-1]:
@@ -188,11 +188,11 @@ class Recorder:
             return None
         if not problem.automatic:
             return "the horizon was reached"
-        if problem.system.plateaus:
+        if problem.system.horizon.plateaus:
             return "the bound of the automatic horizon was reached"
-        missing = [name for name in problem.system.formed if name not in self.seen]
+        missing = [name for name in problem.system.horizon.formed if name not in self.seen]
         what = f"{', '.join(missing)} did not happen" if missing else "the loss had not settled"
-        bound = problem.system.horizon
+        bound = problem.system.horizon.bound
         return f"the bound of the automatic horizon, {bound}, was reached: {what}"
 
     def progress(self) -> Progress:

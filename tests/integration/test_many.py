@@ -13,6 +13,7 @@ from numba import njit
 from reduced_dynamics import InputError, gradient_flow
 from reduced_dynamics.catalogue import get
 from reduced_dynamics.compilation.compiled import compile_system
+from reduced_dynamics.core.system import Horizon
 from reduced_dynamics.integration.many import integrate_many
 from reduced_dynamics.integration.one import integrate
 from reduced_dynamics.integration.rosenbrock.build import integrator
@@ -123,7 +124,7 @@ def test_automatic_horizons_are_those_of_single_runs():
         (u * v - 1) ** 2 / 2, [u, v], start={u: 1e-8, v: 2e-8}, events={"T": (u * v, 0.5)},
         name="plateau",
     )  # fmt: skip
-    plateau = replace(plateau, horizon="1000", formed=("T",))
+    plateau = replace(plateau, horizon=Horizon("1000", formed=("T",)))
     ends = set()
     for system, points, options in (
         ("musat3", [{"N": 4, "query": 2}, {"N": 2}, {"N": 64}, {"N": 0}], {}),

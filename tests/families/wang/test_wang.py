@@ -311,7 +311,7 @@ def test_descent_ends_where_the_equations_cease_to_hold(engine):
 
 def test_report_says_how_little_is_left_for_the_plateau():
     run = rd.integrate("wang")
-    assert any("5.9 % of its start" in line for line in WANG.remarks(run))
+    assert any("5.9 % of its start" in line for line in remarks(run))
 
 
 def test_every_check_of_the_derivation_holds():

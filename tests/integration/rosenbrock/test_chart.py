@@ -9,6 +9,7 @@ import pytest
 from reduced_dynamics import integrate, integrate_many
 from reduced_dynamics.catalogue import get
 from reduced_dynamics.compilation.compiled import compile_system
+from reduced_dynamics.core.system import Hints
 from reduced_dynamics.integration.chart import Charted, chart_of
 from reduced_dynamics.integration.problem import Options, Problem
 
@@ -132,7 +133,7 @@ def test_the_chart_jacobian_is_the_derivative(n):
 
 
 def charted(n, use=True):
-    return replace(get("musat3"), chart=lambda _: use)
+    return replace(get("musat3"), hints=Hints(precise=True, chart=lambda _: use))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -165,14 +166,14 @@ def test_where_the_chart_is_used():
     assert not isinstance(chart_of(problem({"N": 64})), Charted)
     assert not isinstance(chart_of(problem(large, clamp={"beta2": 0.5})), Charted)
     system = get("musat3")
-    assert system.chart(system.values(large | {"query": 10**8}))
+    assert system.hints.chart(system.values(large | {"query": 10**8}))
     for other in (
         {"query": 10**8 - 1},
         {"self_attention": True},
         {"N": 10**4, "query": "uniform"},
         {"N": 200, "inputs": "gaussian"},
     ):
-        assert not system.chart(system.values(large | other))
+        assert not system.hints.chart(system.values(large | other))
 
 
 def test_a_clamped_run_falls_back():
@@ -251,7 +252,7 @@ def test_events_on_a_coordinate_that_the_chart_replaces():
     system = replace(system, events=(*system.events, falling))
     run = integrate(system, {"N": 10**6}, start={"gamma3": 3.0}, method="Rodas5P", t_end=1e13)
     plain = integrate(
-        replace(system, chart=None), {"N": 10**6}, start={"gamma3": 3.0}, method="Radau", t_end=1e13
+        replace(system, hints=replace(system.hints, chart=None)), {"N": 10**6}, start={"gamma3": 3.0}, method="Radau", t_end=1e13
     )
     found = [c for c in run.crossings if c.name == "falls"]
     assert run.events["falls"] == pytest.approx(plain.events["falls"], rel=1e-8)
