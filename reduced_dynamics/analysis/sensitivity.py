@@ -7,7 +7,7 @@ beside it, since a parameter may enter through tables, sampled data or integers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from reduced_dynamics.analysis.vector_field import VectorField
 from reduced_dynamics.core.errors import InputError, IntegrationError, unknown
+from reduced_dynamics.core.progress import Progress, watched
 from reduced_dynamics.core.system import Event, Parameter, ReducedSystem
 from reduced_dynamics.core.trajectory import NODES, Trajectory, interpolate, lobatto
 from reduced_dynamics.integration.one import integrate
@@ -56,7 +57,7 @@ def sensitivities(
     *,
     events: Iterable[str] | None = None,
     of: Iterable[str] | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> Sensitivities:
     """Derivatives of emergence times with respect to starts and parameters.
@@ -69,7 +70,7 @@ def sensitivities(
         The parameters; by default all numbers except seeds, sizes of samples, and those that
         change the equations themselves (their derivation would be repeated for every neighbour).
     progress : callable, optional
-        Called with the name of each parameter before its runs.
+        A `core.progress.Progress`, called with each parameter before its runs.
     **options
         Passed on to `integrate` (of a flow).
 
@@ -82,6 +83,7 @@ def sensitivities(
     """
     if options.get("dynamics", "flow") != "flow":
         raise InputError("sensitivities are those of the flow; drop dynamics")
+    progress = watched(progress)
     values = system.values(parameters)
     base = integrate(system, values, **options)
     times = {name: t for name, t in base.events.items() if t is not None and t > 0.0}
@@ -104,9 +106,8 @@ def sensitivities(
             raise InputError(f"{name} = {values[name]} is not a number; it has no derivative")
     elasticity: dict[str, dict[str, float]] = {event: {} for event in times}
     error: dict[str, dict[str, float]] = {event: {} for event in times}
-    for name in names:
-        if progress is not None:
-            progress(name)
+    for done, name in enumerate(names):
+        progress(f"runs beside {name}", done / len(names))
         for event, found in _elasticities(system, values, known[name], times, options).items():
             elasticity[event][name], error[event][name] = found
     return Sensitivities(times, start_derivatives(base, system, times), elasticity, error)

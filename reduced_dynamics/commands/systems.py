@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reduced_dynamics.catalogue import SYSTEMS, get
+from reduced_dynamics import catalogue
 from reduced_dynamics.core.system import ReducedSystem
 
 HELP = "systems, their state and parameters: name, default, range, meaning"
@@ -16,9 +16,9 @@ def add_parser(commands):
 
 def execute(options) -> int:
     if options.system:
-        print("\n".join(describe(get(options.system))))
+        print("\n".join(describe(catalogue.system(options.system))))
         return 0
-    for system in SYSTEMS.values():
+    for system in map(catalogue.system, catalogue.offered("systems")):
         print(f"{system.name:10} {system.title}")
         print(f"{'':10} {len(system.coordinates)} coordinates; parameters:", end=" ")
         print(", ".join(f"{p.name}={_default(p)}" for p in system.parameters))

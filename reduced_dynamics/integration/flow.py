@@ -263,8 +263,7 @@ def _run(problem, recorder, progress) -> str:
         if not settled and CONVERGENCE.name in recorder.seen:
             clock.relax()
             settled = True
-        if progress is not None:
-            progress(recorder.progress())
+        recorder.tell(progress)
         message = recorder.done()
         if message is not None:
             return message

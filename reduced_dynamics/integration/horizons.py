@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.core.expressions import evaluate
 from reduced_dynamics.core.system import ReducedSystem, numeric
-from reduced_dynamics.integration.many import Ensemble, Preparation
+from reduced_dynamics.integration.ensemble import Ensemble, Preparation
 from reduced_dynamics.integration.problem import CONVERGENCE, LONGEST
 from reduced_dynamics.integration.recorder import AFTER, FLAT
 

@@ -102,7 +102,9 @@ class Points:
         if len(fixed) == len(self.at) and np.any(np.diff(fixed) < 0):
             raise InputError("the times of `at` must not fall; sort them")
         if isinstance(t_end, str) and t_end == "auto":
-            bound = f", or the system's bound, '{system.horizon.bound}'" if system.horizon.bound else ""
+            bound = (
+                f", or the system's bound, '{system.horizon.bound}'" if system.horizon.bound else ""
+            )
             raise InputError(f"an ensemble needs a horizon: give t_end, such as '20*N**2'{bound}")
         self.rtol, self.atol, self.threshold = rtol, atol, threshold
         given, which = _distinct(parameters, [*starts.values(), t_end])

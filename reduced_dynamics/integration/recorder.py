@@ -6,12 +6,12 @@ import bisect
 import math
 import platform
 import time
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
 from reduced_dynamics._version import __version__
+from reduced_dynamics.core.progress import Progress
 from reduced_dynamics.core.system import Event
 from reduced_dynamics.core.trajectory import NODES, Crossing, Trajectory, interpolate, lobatto
 from reduced_dynamics.integration.problem import CONVERGED, CONVERGENCE, Problem
@@ -24,17 +24,6 @@ from reduced_dynamics.integration.problem import CONVERGED, CONVERGENCE, Problem
 AFTER, FLAT = 1.05, 0.01
 #: States there is room for at first: copies cost more than pages that are never touched.
 ROOM = 2048
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a running integration reports: time reached, horizon, steps, loss, seconds."""
-
-    t: float
-    t_end: float
-    steps: int
-    loss: float
-    wall_s: float
 
 
 class Recorder:
@@ -195,9 +184,14 @@ class Recorder:
         bound = problem.system.horizon.bound
         return f"the bound of the automatic horizon, {bound}, was reached: {what}"
 
-    def progress(self) -> Progress:
-        wall = time.perf_counter() - self.began
-        return Progress(float(self.t[-1]), self.problem.t_end, self.stats["steps"], self.loss, wall)
+    def tell(self, progress: Progress) -> None:
+        """Say how far the run is, as a share of the longest it may take."""
+        t, t_end = float(self.t[-1]), self.problem.t_end
+        progress(
+            f"t = {t:.4g} of at most {t_end:.4g}, {self.stats['steps']} steps, "
+            f"loss {self.loss:.4g}",
+            t / t_end,
+        )
 
     def trajectory(self, message: str) -> Trajectory:
         problem = self.problem

@@ -10,13 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
-from reduced_dynamics import InputError, gradient_flow
-from reduced_dynamics.catalogue import get
+from reduced_dynamics import InputError, catalogue, gradient_flow
 from reduced_dynamics.compilation.compiled import compile_system
 from reduced_dynamics.core.system import Horizon
-from reduced_dynamics.integration.many import integrate_many
-from reduced_dynamics.integration.one import integrate
 from reduced_dynamics.integration.rosenbrock.build import integrator
+from reduced_dynamics.public import integrate, integrate_many
 
 SIZES = np.unique(np.round(np.geomspace(8, 512, 50)).astype(int))
 
@@ -24,7 +22,7 @@ SIZES = np.unique(np.round(np.geomspace(8, 512, 50)).astype(int))
 @pytest.fixture(scope="module")
 def module():
     """The generated module that integrates musat3."""
-    system = get("musat3")
+    system = catalogue.system("musat3")
     values = system.values({})
     return integrator(system, values, compile_system(system, values))._module
 

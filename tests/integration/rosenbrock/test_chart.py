@@ -6,8 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from reduced_dynamics import integrate, integrate_many
-from reduced_dynamics.catalogue import get
+from reduced_dynamics import catalogue, integrate, integrate_many
 from reduced_dynamics.compilation.compiled import compile_system
 from reduced_dynamics.core.system import Hints
 from reduced_dynamics.integration.chart import Charted, chart_of
@@ -17,7 +16,7 @@ METHODS = ("LSODA", "Radau", "BDF", "Rodas5P")
 
 
 def compiled(n):
-    system = get("musat3")
+    system = catalogue.system("musat3")
     values = system.values({"N": n})
     return compile_system(system, values), np.array(system.pack(values), dtype=float)
 
@@ -133,7 +132,7 @@ def test_the_chart_jacobian_is_the_derivative(n):
 
 
 def charted(n, use=True):
-    return replace(get("musat3"), hints=Hints(precise=True, chart=lambda _: use))
+    return replace(catalogue.system("musat3"), hints=Hints(precise=True, chart=lambda _: use))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -157,7 +156,7 @@ def test_a_start_is_taken_in_the_coordinates():
 
 
 def problem(parameters, **options):
-    return Problem(get("musat3"), parameters, Options(**options))
+    return Problem(catalogue.system("musat3"), parameters, Options(**options))
 
 
 def test_where_the_chart_is_used():
@@ -165,7 +164,7 @@ def test_where_the_chart_is_used():
     assert isinstance(chart_of(problem(large)), Charted)
     assert not isinstance(chart_of(problem({"N": 64})), Charted)
     assert not isinstance(chart_of(problem(large, clamp={"beta2": 0.5})), Charted)
-    system = get("musat3")
+    system = catalogue.system("musat3")
     assert system.hints.chart(system.values(large | {"query": 10**8}))
     for other in (
         {"query": 10**8 - 1},
@@ -252,7 +251,11 @@ def test_events_on_a_coordinate_that_the_chart_replaces():
     system = replace(system, events=(*system.events, falling))
     run = integrate(system, {"N": 10**6}, start={"gamma3": 3.0}, method="Rodas5P", t_end=1e13)
     plain = integrate(
-        replace(system, hints=replace(system.hints, chart=None)), {"N": 10**6}, start={"gamma3": 3.0}, method="Radau", t_end=1e13
+        replace(system, hints=replace(system.hints, chart=None)),
+        {"N": 10**6},
+        start={"gamma3": 3.0},
+        method="Radau",
+        t_end=1e13,
     )
     found = [c for c in run.crossings if c.name == "falls"]
     assert run.events["falls"] == pytest.approx(plain.events["falls"], rel=1e-8)
