@@ -28,8 +28,8 @@ from reduced_dynamics.experiments.registry import (
     make,
 )
 from reduced_dynamics.experiments.request import Request
-from reduced_dynamics.integration.recorder import versions
 from reduced_dynamics.io import files
+from reduced_dynamics.io.versions import versions
 from reduced_dynamics.plotting.style import save_figure
 from reduced_dynamics.training.loop import TrainingInterrupted
 

@@ -22,7 +22,6 @@ from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.core.system import ReducedSystem
 from reduced_dynamics.integration.points import Group, Points
 from reduced_dynamics.integration.problem import ATOL, MAX_STEPS, RTOL, THRESHOLD
-from reduced_dynamics.integration.recorder import versions
 from reduced_dynamics.integration.rosenbrock import single
 from reduced_dynamics.integration.rosenbrock.build import Integrator, integrator
 from reduced_dynamics.integration.rosenbrock.kernel import (
@@ -33,6 +32,7 @@ from reduced_dynamics.integration.rosenbrock.kernel import (
     RHS,
     STEPS,
 )
+from reduced_dynamics.io.versions import versions
 
 #: Points handed to a thread at a time, at most; with lanes, where a queue keeps all lanes busy.
 CHUNK, LANE_CHUNK = 64, 4096

@@ -28,9 +28,10 @@ from reduced_dynamics.integration.problem import (
     Options,
     Problem,
 )
-from reduced_dynamics.integration.recorder import Progress, Recorder, versions
+from reduced_dynamics.integration.recorder import Progress, Recorder
 from reduced_dynamics.integration.rosenbrock.single import run_rodas
 from reduced_dynamics.integration.stages import join
+from reduced_dynamics.io.versions import versions
 
 __all__ = [
     "ATOL",
