@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.core.expressions import evaluate
+from reduced_dynamics.core.family import load
 
 if TYPE_CHECKING:
     from derivations.core.derivation import Derivation
@@ -170,13 +171,24 @@ class Event:
     from_start: bool = True
 
 
+# What is the case where nothing is declared: functions with names, so that they can be pickled.
+
+
+def _always(values: Mapping[str, Any]) -> bool:
+    return True
+
+
+def _nothing(*_: Any) -> tuple:
+    return ()
+
+
 @dataclass(frozen=True)
 class Invariant:
     """A first integral of the derivation; `holds` says for which parameters it is one."""
 
     name: str
     meaning: str
-    holds: Callable[[Mapping[str, Any]], bool] = lambda _: True
+    holds: Callable[[Mapping[str, Any]], bool] = _always
 
 
 def numeric(values: Mapping[str, Any]) -> dict[str, float]:
@@ -186,10 +198,6 @@ def numeric(values: Mapping[str, Any]) -> dict[str, float]:
         for k, v in values.items()
         if isinstance(v, int | float) and not isinstance(v, bool)
     }
-
-
-def _no_further_check(values: Mapping[str, Any]) -> None:
-    return None
 
 
 @dataclass(frozen=True)
@@ -239,8 +247,6 @@ class ReducedSystem:
     plateaus : bool
         Whether the loss may rest long before it falls on, so that a run is not over when it has
         settled: an automatic horizon is then its bound, unless the loss converges.
-    time_scale : str
-        Parameter by which a full model's training time is divided to give this time; empty if 1.
     precise : bool
         Whether the right-hand side keeps its relative precision after emergence too (closed form,
         few terms); integrators then need not stay above its rounding errors.
@@ -258,6 +264,9 @@ class ReducedSystem:
         (`derivations.core.derivation.Chart`), with no coordinate held.
     key : str
         Identifies the equations where they do not follow from this package's sources.
+    home : str
+        Where a system that belongs to a module stands, ``"module:OBJECT"``: it is pickled as this
+        reference. Others are pickled by their parts.
     """
 
     name: str
@@ -270,26 +279,34 @@ class ReducedSystem:
     events: tuple[Event, ...] = ()
     invariants: tuple[Invariant, ...] = ()
     structure: tuple[str, ...] = ()
-    pack: Callable[[Mapping[str, Any]], Sequence[float]] = lambda _: ()
-    sampling: Callable[..., Mapping[str, float]] = lambda *_: {}
+    pack: Callable[[Mapping[str, Any]], Sequence[float]] = _nothing
+    sampling: Callable[..., Mapping[str, float]] = _nothing
     outside: Callable[[Mapping[str, Any], Mapping[str, float]], str] | None = None
-    check: Callable[[Mapping[str, Any]], None] = _no_further_check
-    choose: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _: {}
+    check: Callable[[Mapping[str, Any]], None] = _nothing
+    choose: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _nothing
     adapt: Callable[[Mapping[str, Any]], ReducedSystem] | None = field(default=None, repr=False)
-    stages: Callable[[Mapping[str, Any]], Sequence[Mapping[str, Any]]] = lambda _: ()
-    remarks: Callable[[Any], Sequence[str]] = lambda _: ()
+    stages: Callable[[Mapping[str, Any]], Sequence[Mapping[str, Any]]] = _nothing
+    remarks: Callable[[Any], Sequence[str]] = _nothing
     figure: Callable[[Any], Any] | None = None
     horizon: str = ""
     no_horizon: str = ""
     formed: tuple[str, ...] = ()
     plateaus: bool = False
-    time_scale: str = ""
     precise: bool = False
     local: float | None = None
     costly: bool = False
     tempo: float | None = None
     chart: Callable[[Mapping[str, Any]], bool] | None = None
     key: str = field(default="", repr=False)
+    home: str = field(default="", repr=False)
+
+    @property
+    def at_home(self) -> bool:
+        """Whether this is the very system that stands in its `home`, no changed copy of it."""
+        return bool(self.home) and load(self.home) is self
+
+    def __reduce_ex__(self, protocol):
+        return (load, (self.home,)) if self.at_home else super().__reduce_ex__(protocol)
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -210,6 +210,7 @@ def _adapt(values: Mapping[str, Any]) -> ReducedSystem:
 
 CHEN = ReducedSystem(
     name="chen",
+    home=f"{__name__}:CHEN",
     title="copier, selector and classifier on n-gram Markov chains",
     source="Chen, Sheen, Wang, Yang, arXiv 2409.10559; derived in derivations/chen/derive.py",
     coordinates=_coordinates(3, 2),

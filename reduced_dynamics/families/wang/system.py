@@ -230,6 +230,7 @@ def _adapt(values: Mapping[str, Any]) -> ReducedSystem:
 
 WANG = ReducedSystem(
     name="wang",
+    home=f"{__name__}:WANG",
     title="a 4-gram and an in-context 2-gram learned together: six scalars, four phases",
     source="Wang et al., arXiv 2410.11474; derived in derivations/wang/derive.py",
     coordinates=_coordinates(tuple(_MEANINGS)[1:]),
