@@ -9,6 +9,15 @@ FAMILY = Family(
     systems={
         "chen": "reduced_dynamics.families.chen.system:CHEN",
     },
+    experiments={
+        "criterion": "reduced_dynamics.families.chen.experiments.criterion:EXPERIMENT",
+        "stages": "reduced_dynamics.families.chen.experiments.stages:EXPERIMENT",
+        "staged": "reduced_dynamics.families.chen.experiments.staged:EXPERIMENT",
+        "recorded": "reduced_dynamics.families.chen.experiments.recorded:EXPERIMENT",
+        "transfer": "reduced_dynamics.families.chen.experiments.transfer:EXPERIMENT",
+        "step-size": "reduced_dynamics.families.chen.experiments.step_size:EXPERIMENT",
+        "late": "reduced_dynamics.families.chen.experiments.late:EXPERIMENT",
+    },
     pictures={
         "chen": "reduced_dynamics.families.chen.selection_figure:selection_figure",
     },
