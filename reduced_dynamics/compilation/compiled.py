@@ -20,7 +20,7 @@ from reduced_dynamics.core.system import ReducedSystem
 log = logging.getLogger(__name__)
 
 #: The module that makes modules; what it depends on lowers, prints and decorates.
-PRINTER = "reduced_dynamics.compilation.codegen"
+PRINTER = "reduced_dynamics.compilation.module"
 
 _STATE = "float64[::1]"
 _TABLE = "float64[:, ::1]"
@@ -111,7 +111,7 @@ class CompiledSystem(CompiledModule):
     """The compiled functions of a system with given structure.
 
     Each attribute named in `SIGNATURES` is a numba function, compiled (or read from the cache) at
-    its first use; see `codegen` for what they compute. Parameters are an
+    its first use; see `module` for what they compute. Parameters are an
     argument: one compiled system serves every value.
 
     Attributes
@@ -134,7 +134,7 @@ class CompiledSystem(CompiledModule):
 
         def build() -> str:
             log.info("deriving %s with SymPy (once; kept in the cache)", system.name)
-            from reduced_dynamics.compilation.codegen import module_source
+            from reduced_dynamics.compilation.module import module_source
 
             return module_source(system.derive(values))
 

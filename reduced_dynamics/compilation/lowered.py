@@ -1,0 +1,31 @@
+"""What a lowering hands on to assembly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A derivation's own functions, and the bodies of the module's that call them.
+
+    Attributes
+    ----------
+    functions : sequence of str
+        Source of the functions that the bodies call.
+    values, gradient, hessian : str
+        Statements that fill ``out`` (loss and observables; the same and the gradient) and
+        ``matrix`` (−1 times the Hessian).
+    more_parameters : str
+        What follows the named parameters in ``par``.
+    imports : str
+        Further import statements.
+    """
+
+    functions: Sequence[str]
+    values: str
+    gradient: str
+    hessian: str
+    more_parameters: str = ""
+    imports: str = ""
