@@ -63,9 +63,6 @@ def lower(derivation: Derivation) -> Lowered:
     ]
     return Lowered(
         functions,
-        values="_values(z, par, out)",
-        gradient="_gradient(z, par, out)",
-        hessian="matrix[:] = 0.0\n    _hessian(z, par, matrix)",
         more_parameters=", then for every draw the Gram matrices of "
         + ", ".join(space.name for space in program.spaces),
     )

@@ -16,7 +16,8 @@ class Lowered:
         Source of the functions that the bodies call.
     values, gradient, hessian : str
         Statements that fill ``out`` (loss and observables; the same and the gradient) and
-        ``matrix`` (−1 times the Hessian).
+        ``matrix`` (−1 times the Hessian); unless said otherwise, calls of such functions, of which
+        `_hessian` adds to what is there.
     more_parameters : str
         What follows the named parameters in ``par``.
     imports : str
@@ -24,8 +25,8 @@ class Lowered:
     """
 
     functions: Sequence[str]
-    values: str
-    gradient: str
-    hessian: str
+    values: str = "_values(z, par, out)"
+    gradient: str = "_gradient(z, par, out)"
+    hessian: str = "matrix[:] = 0.0\n    _hessian(z, par, matrix)"
     more_parameters: str = ""
     imports: str = ""

@@ -75,9 +75,6 @@ def lower(derivation: Derivation) -> Lowered:
     ]
     return Lowered(
         functions,
-        values="_values(z, par, out)",
-        gradient="_gradient(z, par, out)",
-        hessian="matrix[:] = 0.0\n    _hessian(z, par, matrix)",
         more_parameters=", the number of blocks, then for every block of "
         f"{LANES} samples the tables {', '.join(program.data)}",
         imports="\nfrom reduced_dynamics.compilation.exponential import exponential\n",

@@ -216,10 +216,22 @@ FOLLOWS = (
     "derivations/core/windows.py",
     *(
         f"reduced_dynamics/compilation/{name}.py"
-        for name in (
-            "assembly chart decorators dense exponential functions loops module named pairs "
-            "printing statements wide windows"
-        ).split()
+        for name in [
+            "assembly",
+            "chart",
+            "decorators",
+            "dense",
+            "exponential",
+            "functions",
+            "loops",
+            "module",
+            "named",
+            "pairs",
+            "printing",
+            "statements",
+            "wide",
+            "windows",
+        ]
     ),
 )
 BESIDE = (

@@ -12,9 +12,9 @@ from scipy.optimize import brentq
 
 import reduced_dynamics as rd
 from reduced_dynamics.compilation import cache
+from reduced_dynamics.compilation.compiled import compile_system
 from reduced_dynamics.compilation.functions import WHOLE_HESSIAN
 from reduced_dynamics.compilation.module import module_source
-from reduced_dynamics.compilation.compiled import compile_system
 from reduced_dynamics.integration.one import METHODS
 
 x, y, k, s = sp.symbols("x y k s", real=True)
