@@ -140,7 +140,7 @@ class Settings:
             and self.dynamics == "flow"
             and self.max_step is None
             and "trajectory" not in self.keep
-            and not self.resolved.costly
+            and not self.resolved.hints.costly
         )
         return "ensemble" if together else "single"
 

@@ -13,4 +13,7 @@ FAMILY = Family(
         "musat19": "reduced_dynamics.families.musat.system:MUSAT19",
         "musat3": "reduced_dynamics.families.musat.system:MUSAT3",
     },
+    experiments={
+        "order": "reduced_dynamics.families.musat.experiments.order:EXPERIMENT",
+    },
 )
