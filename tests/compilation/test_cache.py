@@ -13,7 +13,7 @@ import pytest
 import sympy as sp
 
 import reduced_dynamics as rd
-from reduced_dynamics.catalogue import get
+from reduced_dynamics import catalogue
 from reduced_dynamics.compilation import cache, compiled
 from reduced_dynamics.compilation.compiled import compile_system
 from reduced_dynamics.core.errors import CacheWarning
@@ -246,7 +246,7 @@ BESIDE = (
 
 @pytest.mark.parametrize("name", ["musat3", "wang", "chen", "tiny"])
 def test_a_module_is_renewed_with_what_it_follows_from_alone(name, system, changes):
-    derive = system.derive if name == "tiny" else get(name).derive
+    derive = system.derive if name == "tiny" else catalogue.system(name).derive
     follows, beside = [*FOLLOWS], [*BESIDE]
     for family in FAMILIES:
         own = name.startswith(family)
