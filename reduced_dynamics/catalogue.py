@@ -104,6 +104,22 @@ def resolve(given: ReducedSystem | str) -> ReducedSystem:
     return given
 
 
+def full_model(system: ReducedSystem):
+    """The full model of a system.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    found = find("full", system.name)
+    if found is None:
+        raise InputError(
+            f"there is no full model of {system.name}; --full is for {', '.join(offered('full'))}"
+        )
+    return found
+
+
 # Until names are resolved at the edge only, everything still asks here.
 class _Systems(dict):
     def __missing__(self, name):

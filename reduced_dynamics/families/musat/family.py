@@ -13,4 +13,8 @@ FAMILY = Family(
         "musat19": "reduced_dynamics.families.musat.system:MUSAT19",
         "musat3": "reduced_dynamics.families.musat.system:MUSAT3",
     },
+    full={
+        "musat19": "reduced_dynamics.families.musat.full_model:MUSAT",
+        "musat3": "reduced_dynamics.families.musat.full_model:MUSAT",
+    },
 )
