@@ -130,3 +130,24 @@ SYSTEMS: dict[str, ReducedSystem] = _Systems(
     {name: load(ref) for family in own() for name, ref in family.systems.items()}
 )
 get = system
+
+
+def experiments() -> list:
+    """All experiments, family by family."""
+    return [load(reference) for f in families() for reference in f.experiments.values()]
+
+
+def experiment(name: str):
+    """An experiment by the name of its family and its own, ``"musat.order"``.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name (with the nearest one).
+    """
+    first, _, second = name.partition(".")
+    for family in families():
+        if family.name == first and second in family.experiments:
+            return load(family.experiments[second])
+    known = [f"{f.name}.{short}" for f in families() for short in f.experiments]
+    raise unknown("experiment", name, [*known, "all"])

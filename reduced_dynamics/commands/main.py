@@ -70,6 +70,7 @@ COMMANDS = {
     "bench": "bench",
     "approximate": "approximate",
     "figure": "figure",
+    "experiment": "experiment",
 }
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 
 
 class Reporter:
-    """Callable for `integrate`'s `progress`: silent at first, then a line now and then.
+    """A `core.progress.Progress`: silent at first, then a line now and then.
 
     On a terminal one line is rewritten twice a second; elsewhere a line is added every ten.
     """
@@ -18,22 +19,26 @@ class Reporter:
         self.stream = stream or sys.stderr
         self.live = self.stream.isatty()
         self.every = 0.5 if self.live else 10.0
-        self.next = time.monotonic() + self.SILENT
+        self.begun = time.monotonic()
+        self.next = self.begun + self.SILENT
         self.shown = False
 
-    def __call__(self, progress) -> None:
+    def __call__(self, what: str, share: float) -> None:
         now = time.monotonic()
-        if now < self.next or progress.steps < 2:  # before that, it compiles
+        if now < self.next:
             return
         self.next = now + self.every
-        part = 100.0 * progress.t / progress.t_end
-        text = (
-            f"t = {progress.t:.4g} of at most {progress.t_end:.4g} ({part:.1f} %), "
-            f"{progress.steps} steps, loss {progress.loss:.4g}, {progress.wall_s:.0f} s"
-        )
+        done = "" if math.isnan(share) else f" ({100.0 * share:.1f} %{self._left(share, now)})"
+        text = f"{what}{done}"
         self.stream.write(f"\r{text}\x1b[K" if self.live else f"{text}\n")
         self.stream.flush()
         self.shown = True
+
+    def _left(self, share: float, now: float) -> str:
+        """The time left, where what was done until now says it."""
+        if not 0.0 < share < 1.0:
+            return ""
+        return f", {(now - self.begun) * (1.0 - share) / share:.0f} s left"
 
     def close(self) -> None:
         """Clear the line."""

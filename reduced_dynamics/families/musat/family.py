@@ -17,4 +17,7 @@ FAMILY = Family(
         "musat19": "reduced_dynamics.families.musat.full_model:MUSAT",
         "musat3": "reduced_dynamics.families.musat.full_model:MUSAT",
     },
+    experiments={
+        "order": "reduced_dynamics.families.musat.experiments.order:EXPERIMENT",
+    },
 )
