@@ -15,4 +15,7 @@ FAMILY = Family(
     remarks={
         "chen": "reduced_dynamics.families.chen.population:forecast",
     },
+    full={
+        "chen": "reduced_dynamics.families.chen.full_model:CHEN",
+    },
 )

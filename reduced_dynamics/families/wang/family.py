@@ -18,4 +18,7 @@ FAMILY = Family(
     remarks={
         "wang": "reduced_dynamics.families.wang.remarks:remarks",
     },
+    full={
+        "wang": "reduced_dynamics.families.wang.full_model:WANG",
+    },
 )
