@@ -31,7 +31,7 @@ from reduced_dynamics.families.wang.validation import (
     MixedStudy,
     plan,
 )
-from reduced_dynamics.training.loop import versions
+from reduced_dynamics.io.versions import versions
 
 #: The study of the reduced system alone: emergence time against the parameters.
 SCALING = "scaling"

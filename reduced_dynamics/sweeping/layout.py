@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from reduced_dynamics._version import __version__
-from reduced_dynamics.integration.recorder import versions
+from reduced_dynamics.io.versions import versions
 from reduced_dynamics.sweeping import damage
 from reduced_dynamics.sweeping.plan import Plan
 from reduced_dynamics.sweeping.variables import Variable
