@@ -9,4 +9,7 @@ FAMILY = Family(
     systems={
         "chen": "reduced_dynamics.families.chen.system:CHEN",
     },
+    reports={
+        "chen": "derivations.chen.report:CHEN",
+    },
 )

@@ -13,4 +13,8 @@ FAMILY = Family(
         "musat19": "reduced_dynamics.families.musat.system:MUSAT19",
         "musat3": "reduced_dynamics.families.musat.system:MUSAT3",
     },
+    reports={
+        "musat19": "derivations.musat.report:MUSAT19",
+        "musat3": "derivations.musat.report:MUSAT3",
+    },
 )

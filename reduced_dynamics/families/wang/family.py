@@ -12,4 +12,7 @@ FAMILY = Family(
     systems={
         "wang": "reduced_dynamics.families.wang.system:WANG",
     },
+    reports={
+        "wang": "derivations.wang.report:WANG",
+    },
 )

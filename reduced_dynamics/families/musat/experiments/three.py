@@ -111,9 +111,9 @@ def draw(request: Request) -> Drawn:
 
 def sharp_constants() -> dict[str, float]:
     """Limits of the scaled emergence times as N → ∞, derived by SymPy."""
-    from derivations.musat import derive as musat
+    from derivations.musat import limits
 
-    return {name: float(value) for name, value in musat.sharp_constants().items()}
+    return {name: float(value) for name, value in limits.sharp_constants().items()}
 
 
 def _figure(trajectory, sizes, ratios, limits):
