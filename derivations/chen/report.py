@@ -12,6 +12,7 @@ from sympy.printing.latex import LatexPrinter
 from derivations.chen import derive as markov
 from derivations.chen import limits as markov_limits
 from derivations.chen.selector import subsets
+from derivations.core.latex import WIDE, displayed, glyphs, rows
 from derivations.core.report import Article, Check, Equation, Heading, Part, Report
 from derivations.core.residuals import DIGITS, WORKING, numbers, slope_residual, to_digits
 from derivations.core.windows import Constant, Exponential, Stage, Windows, cell, gradient, unroll
@@ -224,7 +225,7 @@ def _tex_name(name: str) -> str:
     if head in "wW" and rest:
         return f"{head}_{{{rest.replace('_', ',')}}}"
     letters, digits = re.fullmatch(r"([A-Za-z]+)(\d*)", head).groups()
-    greek = {"rho": r"\rho", "pi": r"\pi", "eps": r"\varepsilon"}
+    greek = {"loss": r"\mathcal{L}", "rho": r"\rho", "pi": r"\pi", "eps": r"\varepsilon"}
     word = greek.get(letters, letters if len(letters) == 1 else rf"\mathrm{{{letters}}}")
     return f"{word}_{{{digits}}}" if digits else word
 
@@ -240,32 +241,24 @@ def _tex_places(places: tuple[str, ...]) -> str:
 
 def _equation(stage: Stage) -> Equation:
     printer = _Tex()
-    over = ""
-    if stage.over:
-        over = rf"\sum_{{{_tex_places(stage.over)[1:-1]}}} "
-    body = printer.doprint(stage.expr)
+    left = printer.doprint(stage.cell)
+    over = rf"\sum_{{{_tex_places(stage.over)[1:-1]}}} " if stage.over else ""
+    # Sums under a root, which stand in it twice, are named.
+    roots = {p.base for p in stage.expr.atoms(sp.Pow) if p.base.is_Add and p.exp.q == 2}
+    names = {base: sp.Symbol(f"R{k or ''}") for k, base in enumerate(sorted(roots, key=str))}
+    expr = stage.expr.xreplace(names)
+    body = displayed(printer, expr)
     if isinstance(stage, Exponential):
         weight = "" if stage.weight == 1 else printer.doprint(stage.weight)
         body = rf"{weight} \exp\left({body}\right)"
-    elif over and stage.expr.is_Add:
-        body = rf"\left({body}\right)"
-    left = printer.doprint(stage.cell)
-    return Equation(stage.name, stage.name.replace("_", r"\_"), _broken(f"{left} = {over}{body}"))
-
-
-def _broken(tex: str, width: int = 105) -> str:
-    """A long sum on several lines, broken at signs outside all brackets."""
-    depth, lines, line = 0, [], ""
-    for k, c in enumerate(tex):
-        depth += (c in "{(") - (c in "})")
-        if c in "+-" and depth == 0 and len(line) > width and tex[k - 1] == " ":
-            lines.append(line)
-            line = r"\quad "
-        line += c
-    lines.append(line)
-    if len(lines) == 1:
-        return tex
-    return r"\begin{aligned} & " + r" \\ & ".join(lines) + r" \end{aligned}"
+    elif over and expr.is_Add:
+        body = rf"\left({body}\right)".replace("{aligned}[t]", "{aligned}")
+    lines = [f"{left} = {over}{body}"]
+    if glyphs(lines[0]) > WIDE and "aligned" not in body:
+        lines = [f"{left} = {over}", rf"\quad {body}"]
+    lines += [f"{name} = {displayed(printer, base)}" for base, name in names.items()]
+    tex = lines[0] if len(lines) == 1 else rows(lines)
+    return Equation(stage.name, stage.name.replace("_", r"\_"), tex)
 
 
 def article() -> Article:

@@ -99,7 +99,7 @@ class Printer(Order, LatexPrinter):
 NARROW, WIDE = 54, 80
 
 
-def _glyphs(tex: str) -> int:
+def glyphs(tex: str) -> int:
     """Roughly how many glyphs wide a formula is."""
     tex = re.sub(r"[_^]\{([^{}]*)\}", r"\1", tex)
     tex = re.sub(r"\\(left|right|mathcal|mathrm|quad|bar|vec)|\s", "", tex)
@@ -114,7 +114,7 @@ def _broken(printer: Printer, expr: sp.Expr, width: int) -> list[str]:
         text = printer.doprint(term)
         if not text.startswith("-") and (current or lines):
             text = f"+ {text}"
-        if current and _glyphs(current) + _glyphs(text) > width:
+        if current and glyphs(current) + glyphs(text) > width:
             lines.append(current)
             current = rf"\quad {{}}{text}"
         else:
