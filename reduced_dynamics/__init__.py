@@ -28,7 +28,7 @@ _HOMES = {
     "to_dataset": "reduced_dynamics.io.storage",
     "sweep": "reduced_dynamics.public",
     "open_sweep": "reduced_dynamics.sweeping.reading",
-    "sweep_trajectory": "reduced_dynamics.sweeping.ragged",
+    "sweep_trajectory": "reduced_dynamics.sweeping.reading",
     "laws": "reduced_dynamics.sweeping.laws",
     "regimes": "reduced_dynamics.sweeping.regimes",
     "trajectory_figure": "reduced_dynamics.public",

@@ -63,13 +63,11 @@ def check_names(options, plan) -> None:
     if not options.fit and options.map is None:
         return
     from reduced_dynamics.sweeping import laws, regimes
-    from reduced_dynamics.sweeping.variables import variables
 
-    kept = variables(plan)
     for spec in options.fit:
-        laws.check(plan, kept, spec)
+        laws.check(plan, spec)
     if options.map is not None:
-        regimes.check(plan, kept, options.map)
+        regimes.check(plan, options.map)
 
 
 def report(path: Path, options) -> tuple[list[str], dict[str, Any]]:
