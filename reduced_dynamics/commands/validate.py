@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from reduced_dynamics.catalogue import get
+from reduced_dynamics import catalogue
 from reduced_dynamics.commands import progress
 from reduced_dynamics.commands.arguments import number, pairs, times
 from reduced_dynamics.core.errors import InputError
@@ -89,7 +89,8 @@ def add_parser(commands):
 def execute(options) -> int:
     if options.system in FAMILIES:
         return import_module(FAMILIES[options.system]).execute(options)
-    jobs = validate.plan(get(options.system), pairs("set", options.set), **_plan_options(options))
+    system = catalogue.system(options.system)
+    jobs = validate.plan(system, pairs("set", options.set), **_plan_options(options))
     done, whole, stopped = run_jobs(jobs, options)
     if done:
         study = Study(options.study, tuple(whole)) if options.study and whole else None

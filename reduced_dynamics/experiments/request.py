@@ -54,9 +54,9 @@ class Request:
             f"{label}: step {step} of {steps}, loss {loss:.4g}, {left:.0f} s left"
         )
 
-    def integrating(self, label: str) -> Callable[[Any], None]:
+    def integrating(self, label: str) -> Callable[[str, float], None]:
         """A `progress` for `integrate`."""
-        return lambda now: self.progress(f"{label}: t = {now.t:.4g}, {now.steps} steps")
+        return lambda what, share: self.progress(f"{label}: {what}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -131,7 +131,7 @@ class Settings:
             and self.dynamics == "flow"
             and self.max_step is None
             and "trajectory" not in self.keep
-            and not self.system.costly
+            and not self.system.hints.costly
         )
         return "ensemble" if together else "single"
 

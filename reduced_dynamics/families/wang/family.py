@@ -12,6 +12,12 @@ FAMILY = Family(
     systems={
         "wang": "reduced_dynamics.families.wang.system:WANG",
     },
+    pictures={
+        "wang": "reduced_dynamics.families.wang.phase_figures:trajectory_figure",
+    },
+    remarks={
+        "wang": "reduced_dynamics.families.wang.remarks:remarks",
+    },
     full={
         "wang": "reduced_dynamics.families.wang.full_model:WANG",
     },

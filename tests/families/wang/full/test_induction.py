@@ -8,7 +8,7 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from reduced_dynamics.commands import main
+from reduced_dynamics.commands.main import main
 from reduced_dynamics.commands.validate import Reporter
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.families.wang.approximation.targets import induction_head
