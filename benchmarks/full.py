@@ -31,7 +31,7 @@ def measure(N: int, D: int, batch: int, t_end: float) -> dict[str, float]:
     """Rates and seconds of one size, up to the reduced time `t_end`, at learning rate 1."""
     config = TrainingConfig(N=N, D=D, batch=batch, t_end=t_end)
     train(TrainingConfig(N=N, D=D, batch=batch, steps=20))  # compiles the sampler
-    full = train(config).stats
+    full = train(config)[0].stats
     system, parameters = catalogue.system("musat19"), {"N": N, "D": D}
     integrate(system, parameters, t_end=t_end)
     reduced = integrate(system, parameters, t_end=t_end).stats["wall_s"]

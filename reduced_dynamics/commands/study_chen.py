@@ -9,8 +9,8 @@ from reduced_dynamics.commands.arguments import number, pairs, times
 from reduced_dynamics.commands.progress import Reporter
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.families.chen import studies as markov_studies
-from reduced_dynamics.integration.recorder import versions
 from reduced_dynamics.io.jsonable import printed
+from reduced_dynamics.io.versions import versions
 
 #: Study: what makes its rows, and the argument that --values sets.
 STUDIES = {

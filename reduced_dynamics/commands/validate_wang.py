@@ -30,7 +30,7 @@ from reduced_dynamics.families.wang.validation import (
     plan,
 )
 from reduced_dynamics.io.jsonable import printed
-from reduced_dynamics.training.loop import versions
+from reduced_dynamics.io.versions import versions
 
 #: The study of the reduced system alone: emergence time against the parameters.
 SCALING = "scaling"

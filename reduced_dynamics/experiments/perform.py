@@ -23,7 +23,8 @@ from reduced_dynamics.experiments.result import Result
 from reduced_dynamics.experiments.setting import Settings, collect
 from reduced_dynamics.io import bundle, files
 from reduced_dynamics.io.jsonable import plain
-from reduced_dynamics.training.loop import TrainingInterrupted, versions
+from reduced_dynamics.io.versions import versions
+from reduced_dynamics.training.loop import TrainingInterrupted
 
 
 class ExperimentInterrupted(ReducedDynamicsError):

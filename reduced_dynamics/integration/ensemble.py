@@ -21,7 +21,6 @@ from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.core.progress import Progress, watched
 from reduced_dynamics.integration.points import Group, Points
 from reduced_dynamics.integration.problem import MAX_STEPS
-from reduced_dynamics.integration.recorder import versions
 from reduced_dynamics.integration.rosenbrock import single
 from reduced_dynamics.integration.rosenbrock.build import Integrator, integrator
 from reduced_dynamics.integration.rosenbrock.kernel import (
@@ -32,6 +31,7 @@ from reduced_dynamics.integration.rosenbrock.kernel import (
     RHS,
     STEPS,
 )
+from reduced_dynamics.io.versions import versions
 
 #: Points handed to a thread at a time, at most; with lanes, where a queue keeps all lanes busy.
 CHUNK, LANE_CHUNK = 64, 4096

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import bisect
 import math
-import platform
 import time
-from functools import cache
 
 import numpy as np
 
-from reduced_dynamics._version import __version__
 from reduced_dynamics.core.progress import Progress
 from reduced_dynamics.core.system import Event
 from reduced_dynamics.core.trajectory import NODES, Crossing, Trajectory, interpolate, lobatto
 from reduced_dynamics.integration.problem import CONVERGED, CONVERGENCE, Problem
+from reduced_dynamics.io.versions import versions
 
 #: An automatic horizon ends AFTER times the moment when the loss has reached CONVERGED of its start
 #: and the system's `formed` events have happened;
@@ -236,22 +234,3 @@ class Recorder:
             message=message,
             nodes=self.nodes if self.nodes is not None and self.count > 1 else None,
         )
-
-
-def versions() -> dict[str, str]:
-    """Versions of what computes: this package, Python, numpy, scipy, numba."""
-    return dict(_versions())
-
-
-@cache
-def _versions() -> dict[str, str]:
-    import numba
-    import scipy
-
-    return {
-        "reduced_dynamics": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "numba": numba.__version__,
-    }

@@ -19,6 +19,7 @@ import numpy as np
 
 from reduced_dynamics.core.errors import InputError, IntegrationError
 from reduced_dynamics.core.expressions import evaluate
+from reduced_dynamics.core.progress import Progress, silent
 from reduced_dynamics.core.system import Parameter, ReducedSystem, numeric
 from reduced_dynamics.core.trajectory import Trajectory
 from reduced_dynamics.families.chen import recorded as recorded_markov
@@ -33,7 +34,6 @@ from reduced_dynamics.families.chen.population import log10_p
 from reduced_dynamics.families.chen.system import CHEN
 from reduced_dynamics.families.musat.validation import check_steps
 from reduced_dynamics.integration.one import integrate, report_at
-from reduced_dynamics.training.loop import Progress
 
 #: The default horizon, and how many seeds: five trainings of a second or two.
 HORIZON, SEEDS = 1000.0, 5
@@ -167,7 +167,7 @@ class Job:
         root, end = os.path.splitext(os.fspath(path))
         return f"{root}-seed{self.config.seed}{end}"
 
-    def run(self, progress: Progress | None = None, checkpoint=None) -> Run:
+    def run(self, progress: Progress = silent, checkpoint=None) -> Run:
         """Train; arguments and errors are those of `train_markov`."""
         return self.compare(train_markov(self.config, progress, checkpoint)[0])
 

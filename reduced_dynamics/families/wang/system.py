@@ -84,7 +84,7 @@ _OBSERVABLES = (
 )
 
 _PLATEAU = "the induction loss"
-_EVENTS = (
+EVENTS = (
     Event("T_g4", "the 4-gram loss falls to 1 % of its start", "L_G4", 0.01, True, -1),
     Event("T_plateau_in", f"{_PLATEAU} falls to 1.01 L_sad", "L_IH_over_L_sad", 1.01, False, -1),
     Event("T_plateau_out", f"{_PLATEAU} falls to .99 L_sad", "L_IH_over_L_sad", 0.99, False, -1),
@@ -203,7 +203,7 @@ def _adapt(values: Mapping[str, Any]) -> ReducedSystem:
     return replace(
         WANG,
         coordinates=_coordinates(tuple(_MEANINGS)),
-        events=() if first else _EVENTS,
+        events=() if first else EVENTS,
         horizon=Horizon(missing=_ENDLESS) if first else WANG.horizon,
         hints=Hints(),
     )
@@ -217,7 +217,7 @@ WANG = ReducedSystem(
     coordinates=_coordinates(tuple(_MEANINGS)[1:]),
     parameters=_PARAMETERS,
     observables=_OBSERVABLES,
-    events=_EVENTS,
+    events=EVENTS,
     invariants=(Invariant("balance", "w_Q^2 - w_K^2"),),
     derive=_derive,
     structure=("engine", "training"),

@@ -15,11 +15,11 @@ import pytest
 from reduced_dynamics import catalogue
 from reduced_dynamics.commands.main import main
 from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.families.musat.emergence import Emergence, first_reach
 from reduced_dynamics.families.musat.full.disentangled_training import (
     DivergedError,
     TrainingInterrupted,
 )
-from reduced_dynamics.families.musat.full.emergence import Emergence, first_reach
 from reduced_dynamics.families.musat.validation import Study, fit, plan, rms, run_study, validate
 from reduced_dynamics.io import storage
 from reduced_dynamics.public import integrate

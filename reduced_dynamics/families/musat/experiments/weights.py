@@ -13,7 +13,7 @@ from reduced_dynamics.families.musat.full.disentangled import (
     norms,
     project,
 )
-from reduced_dynamics.families.musat.full.disentangled_training import train_weights
+from reduced_dynamics.families.musat.full.disentangled_training import train
 from reduced_dynamics.families.musat.system import MUSAT19
 from reduced_dynamics.families.musat.validation import plan
 from reduced_dynamics.plotting.style import INK, finish, style, symbol
@@ -37,7 +37,7 @@ def draw(request: Request) -> Drawn:
     batch, t_end = request.of((1024, 160.0), (256, 130.0), (16, 1.0))
     parameters = {"N": N, "D": D}
     (job,) = plan(MUSAT19, parameters, seeds=[request.seed], t_end=t_end, batch=batch)
-    full, learned = train_weights(job.config, request.training("training"))
+    full, learned = train(job.config, request.training("training"))
     request.progress("integrating the reduced flow")
     found = job.compare(full)
     reduced = dict(zip(found.reduced.coordinates, found.reduced.final.values(), strict=True))

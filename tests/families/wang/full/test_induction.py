@@ -15,13 +15,13 @@ from reduced_dynamics.families.wang.approximation.targets import induction_head
 from reduced_dynamics.families.wang.approximation.transformer import Attention, Transformer
 from reduced_dynamics.families.wang.full import induction
 from reduced_dynamics.families.wang.full import induction_task as task
-from reduced_dynamics.families.wang.full.induction_study import Result, fewest, plan
 from reduced_dynamics.families.wang.full.induction_training import (
     InductionConfig,
     probe,
     train_induction,
     trained_weights,
 )
+from reduced_dynamics.families.wang.induction_study import Result, fewest, plan
 from reduced_dynamics.training.loop import DivergedError, TrainingInterrupted
 
 # What the model computes
