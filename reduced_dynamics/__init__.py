@@ -25,7 +25,7 @@ _HOMES = {
     "system": "reduced_dynamics.catalogue",
     "save": "reduced_dynamics.io.storage",
     "load": "reduced_dynamics.io.storage",
-    "to_dataset": "reduced_dynamics.io.storage",
+    "to_dataset": "reduced_dynamics.io.netcdf",
     "sweep": "reduced_dynamics.public",
     "open_sweep": "reduced_dynamics.sweeping.reading",
     "sweep_trajectory": "reduced_dynamics.sweeping.reading",

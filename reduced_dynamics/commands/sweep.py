@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
 import sys
@@ -19,6 +18,7 @@ from reduced_dynamics.commands import progress, sweep_results
 from reduced_dynamics.commands.arguments import number, pairs, read_config
 from reduced_dynamics.core.errors import InputError, IntegrationError
 from reduced_dynamics.integration.problem import ATOL, DYNAMICS, METHODS, RTOL, THRESHOLD
+from reduced_dynamics.io.jsonable import printed
 
 DESCRIPTION = """\
 Integrate one trajectory for every point of a grid or a sample, and keep what happened.
@@ -148,7 +148,7 @@ def execute(options) -> int:
         lines, results = ([], {}) if useless else sweep_results.report(out, options)
     if options.json:
         described = as_json(plan, found, options.out, computed, seconds)
-        print(json.dumps(described | results, indent=1))
+        print(printed(described | results))
     elif lines:
         print("\n".join(lines))
     if useless:

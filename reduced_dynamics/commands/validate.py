@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from importlib import import_module
@@ -17,6 +16,7 @@ from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.families.musat import validation as validate
 from reduced_dynamics.families.musat.validation import STUDIES, Comparison, Job, Study
 from reduced_dynamics.io import files
+from reduced_dynamics.io.jsonable import printed
 from reduced_dynamics.io.versions import versions
 from reduced_dynamics.training.loop import DivergedError, TrainingInterrupted
 
@@ -97,7 +97,7 @@ def execute(options) -> int:
         if options.plot:
             draw(done, study, options.plot, options.json)
         if options.json:
-            print(json.dumps(as_json(jobs, done, study, stopped), indent=1, allow_nan=False))
+            print(printed(as_json(jobs, done, study, stopped)))
         else:
             print("\n".join(as_text(done, study)))
     return conclude(stopped)
@@ -410,7 +410,7 @@ def as_json(jobs, done, study, stopped) -> dict[str, Any]:
     if study is not None:
         del result["training"][study.option]
         result["study"] = study_json(study, COLUMNS[study.over])
-    return finite(result | {"versions": versions()})
+    return result | {"versions": versions()}
 
 
 def study_json(study: Study, columns: Columns) -> dict[str, Any]:
@@ -424,7 +424,7 @@ def study_json(study: Study, columns: Columns) -> dict[str, Any]:
             and {
                 "exponent": slope.exponent,
                 # JSON knows no nan: two values leave no error.
-                "standard_error": finite(slope.standard_error),
+                "standard_error": slope.standard_error,
             }
             for name, slope in slopes.items()
         },
@@ -460,12 +460,3 @@ def _largest(error: np.ndarray | None) -> float | None:
 
 def _alike(found: list[Comparison]) -> bool:
     return len({len(c.t) for c in found}) == 1
-
-
-def finite(value: Any) -> Any:
-    """The same with null for numbers that JSON does not have."""
-    if isinstance(value, dict):
-        return {k: finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
@@ -13,11 +12,12 @@ import numpy as np
 
 from reduced_dynamics.commands import progress
 from reduced_dynamics.commands.arguments import number, pairs, times
-from reduced_dynamics.commands.validate import conclude, finite, run_jobs, seeds, whole
+from reduced_dynamics.commands.validate import conclude, run_jobs, seeds, whole
 from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.families.chen import validation as validate_markov
 from reduced_dynamics.families.chen.validation import Plan, Run
 from reduced_dynamics.integration.one import Interrupted
+from reduced_dynamics.io.jsonable import printed
 from reduced_dynamics.io.versions import versions
 
 #: Options that mean nothing for full-batch descent of a model with a dozen weights.
@@ -69,7 +69,7 @@ def _validate(options) -> int:
             _draw(plan, runs, report, options)
         if options.json:
             shown = as_json(plan, runs, report)
-            print(json.dumps(finite(shown), indent=1, allow_nan=False))
+            print(printed(shown))
         else:
             print("\n".join(as_text(plan, runs, report)))
         if report.get("interrupted"):

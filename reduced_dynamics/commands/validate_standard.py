@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import sys
 from typing import Any
 
 from reduced_dynamics.commands.arguments import number, pairs
 from reduced_dynamics.commands.progress import Reporter
-from reduced_dynamics.commands.validate import check_targets, finite, seeds, store, whole
+from reduced_dynamics.commands.validate import check_targets, seeds, store, whole
 from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.families.musat.emergence import MEASURES, Emergence, orders
 from reduced_dynamics.families.musat.full.standard_training import (
@@ -19,6 +18,7 @@ from reduced_dynamics.families.musat.full.standard_training import (
     StandardConfig,
     train_standard,
 )
+from reduced_dynamics.io.jsonable import printed
 from reduced_dynamics.io.versions import versions
 from reduced_dynamics.training.loop import DivergedError, TrainingInterrupted
 
@@ -65,7 +65,7 @@ def execute(options) -> int:
             print(f"drew {options.plot}", file=sys.stderr if options.json else sys.stdout)
         if options.json:
             report = as_json(config, done, stopped)
-            print(json.dumps(finite(report), indent=1, allow_nan=False))
+            print(printed(report))
         else:
             print("\n".join(as_text(config, done)))
     if isinstance(stopped, TrainingInterrupted):

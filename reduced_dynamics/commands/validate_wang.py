@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from reduced_dynamics.commands.validate import (
     conclude,
     coordinates_text,
     draw,
-    finite,
     run_jobs,
     run_json,
     runs_text,
@@ -31,6 +29,7 @@ from reduced_dynamics.families.wang.validation import (
     MixedStudy,
     plan,
 )
+from reduced_dynamics.io.jsonable import printed
 from reduced_dynamics.io.versions import versions
 
 #: The study of the reduced system alone: emergence time against the parameters.
@@ -71,7 +70,7 @@ def execute(options) -> int:
         if options.plot:
             draw(done, study, options.plot, options.json)
         if options.json:
-            print(json.dumps(as_json(jobs, done, study, stopped), indent=1, allow_nan=False))
+            print(printed(as_json(jobs, done, study, stopped)))
         else:
             print("\n".join(as_text(done, study)))
     return conclude(stopped)
@@ -202,4 +201,4 @@ def as_json(jobs, done, study, stopped) -> dict[str, Any]:
     if study is not None:
         del result["training"][study.option]
         result["study"] = study_json(study, COLUMNS[study.over])
-    return finite(result | {"versions": versions()})
+    return result | {"versions": versions()}

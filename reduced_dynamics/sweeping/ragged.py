@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from reduced_dynamics.core.trajectory import Trajectory
-from reduced_dynamics.io import storage
+from reduced_dynamics.io.jsonable import dumps, loads
+from reduced_dynamics.io.parts import assemble, disassemble
 from reduced_dynamics.sweeping import damage, disk
 
 FOLDER = "trajectories"
@@ -124,7 +125,7 @@ def read(path: Path, block: int, place: int) -> Trajectory | None:
 
     group = zarr.open_group(str(path), path=f"{FOLDER}/{block}", mode="r")
     header = str(group["header"][place])
-    return _assembled(group, storage.loads(header), place) if header else None
+    return _assembled(group, loads(header), place) if header else None
 
 
 def _assembled(group, header, place: int) -> Trajectory:
@@ -144,7 +145,7 @@ def _assembled(group, header, place: int) -> Trajectory:
             names = group["crossing_name"][last - int(sizes[-1]) : last].tolist()
     if not len(arrays["nodes"]) and len(arrays["t"]) > 1:
         del arrays["nodes"]
-    return storage.assemble(header, names, arrays)
+    return assemble(header, names, arrays)
 
 
 def _parts(run: Trajectory | None) -> tuple[str, dict[str, np.ndarray], list[str]]:
@@ -152,9 +153,9 @@ def _parts(run: Trajectory | None) -> tuple[str, dict[str, np.ndarray], list[str
     if run is None:
         return "", {}, []
     stats = {k: v for k, v in run.stats.items() if k != "wall_s"}
-    header, arrays = storage.disassemble(run.with_(stats=stats))
+    header, arrays = disassemble(run.with_(stats=stats))
     arrays["observables"] = arrays["observables"].T
-    return storage.dumps(header), arrays, [c.name for c in run.crossings]
+    return dumps(header), arrays, [c.name for c in run.crossings]
 
 
 def _union(names) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.core.system import ReducedSystem
 from reduced_dynamics.integration.problem import ATOL, RTOL, THRESHOLD, Options
+from reduced_dynamics.io.jsonable import plain
 from reduced_dynamics.sweeping.full import Trained
 
 #: What can be kept of every point, and what is unless said otherwise.
@@ -152,9 +153,9 @@ class Settings:
         return {
             "system": system.name,
             "key": system.key,
-            "parameters": {k: _plain(v) for k, v in self.parameters.items()},
-            "start": {k: _plain(v) for k, v in self.start.items()},
-            "clamp": {k: _plain(v) for k, v in self.clamp.items()},
+            "parameters": plain(self.parameters),
+            "start": plain(self.start),
+            "clamp": plain(self.clamp),
             "t_end": self.t_end,
             "solver": {} if self.full else solver,
             "at": list(self.at),
@@ -162,8 +163,3 @@ class Settings:
             "full": self.full is not None,
             "derivation": self.derivation,
         }
-
-
-def _plain(value: Any) -> Any:
-    """A value as Python's own type, which JSON can hold."""
-    return value.item() if hasattr(value, "item") else value

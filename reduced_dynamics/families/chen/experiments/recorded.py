@@ -253,7 +253,7 @@ def _name(label):
 
 EXPERIMENT = Experiment(
     name="chen.recorded",
-    question="does the recorded run lie among trainings on other data, and where is the population?",
+    question="does the recorded run lie among trainings on other data?",
     title="the recorded run among others, and infinitely many sequences",
     claim="one recorded run of joint gradient descent with step 1 (the published simulation).",
     source="the simulation published with Chen et al., arXiv 2409.10559",
