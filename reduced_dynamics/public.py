@@ -31,7 +31,7 @@ def __getattr__(name: str):
 
 @cache
 def _at_the_edge(name: str) -> Callable:
-    """That function for names of systems, too, or for the name in a trajectory; `full` is a bool."""
+    """That function, also for names: of a system, or in a trajectory; `full` is a bool."""
     function = getattr(import_module(OF_SYSTEMS[name]), name)
     known = inspect.signature(function)
     own = next(iter(known.parameters)) == "trajectory"
