@@ -10,8 +10,8 @@ from reduced_dynamics import catalogue
 from reduced_dynamics.commands.arguments import pairs
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.families.wang.emergence_scaling import LAWS, Scaling, measure
-from reduced_dynamics.integration.recorder import versions
 from reduced_dynamics.io.jsonable import printed
+from reduced_dynamics.io.versions import versions
 
 #: Options of ``validate`` that mean something here.
 USED = {"system", "study", "set", "plot", "json"}

@@ -9,16 +9,9 @@ FAMILY = Family(
         "Wang, Yu, E, Wu, How Transformers Get Rich: Approximation and Dynamics Analysis, "
         "arXiv 2410.11474"
     ),
-    systems={
-        "wang": "reduced_dynamics.families.wang.system:WANG",
-    },
-    pictures={
-        "wang": "reduced_dynamics.families.wang.phase_figures:trajectory_figure",
-    },
-    remarks={
-        "wang": "reduced_dynamics.families.wang.remarks:remarks",
-    },
-    full={
-        "wang": "reduced_dynamics.families.wang.full_model:WANG",
-    },
+    systems={"wang": "reduced_dynamics.families.wang.system:WANG"},
+    reports={"wang": "derivations.wang.report:WANG"},
+    pictures={"wang": "reduced_dynamics.families.wang.phase_figures:trajectory_figure"},
+    remarks={"wang": "reduced_dynamics.families.wang.remarks:remarks"},
+    full={"wang": "reduced_dynamics.families.wang.full_model:WANG"},
 )

@@ -6,7 +6,6 @@ import sympy as sp
 from derivations.chen import derive as markov
 from derivations.chen import limits as markov_limits
 from derivations.chen.report import against_the_model
-from derivations.core.latex import document
 from derivations.core.windows import BANK, Exponential, Stage, Windows, at, gradient, unroll
 
 
@@ -58,8 +57,3 @@ def test_mobility_is_the_square_of_the_slope_of_the_coordinate():
     l = markov.selector(2, 1)[()]
     value = mobility[l].subs(dict.fromkeys(markov.selector(2, 1).values(), 0))
     assert value.subs(markov.train_C, 1) == 4
-
-
-def test_latex():
-    text = document("chen")
-    assert r"\tag{\texttt{matched}}" in text and text.endswith("\\end{document}\n")
