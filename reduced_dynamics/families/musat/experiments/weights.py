@@ -15,7 +15,7 @@ from reduced_dynamics.families.musat.full.disentangled import (
     project,
 )
 from reduced_dynamics.families.musat.full.disentangled_training import train_weights
-from reduced_dynamics.families.musat.validation import plan
+from reduced_dynamics.families.musat.full_model import plan
 from reduced_dynamics.plotting.style import INK, finish, style, symbol
 
 ABOUT = About(
