@@ -11,8 +11,8 @@ from dataclasses import asdict
 
 from reduced_dynamics.commands import progress
 from reduced_dynamics.commands.arguments import pairs
-from reduced_dynamics.commands.validate import finite
 from reduced_dynamics.core.errors import unknown
+from reduced_dynamics.experiments.perform import as_json as finite
 from reduced_dynamics.families.wang.approximation import settings as approximation
 from reduced_dynamics.families.wang.approximation.settings import QUICK, Settings, Table, changed
 

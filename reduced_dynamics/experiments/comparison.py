@@ -210,7 +210,11 @@ class Job:
         return f"{root}-seed{self.config.seed}{end}"
 
     def run(self, progress: Progress = silent, checkpoint=None) -> Comparison:
-        """Train, integrate, compare.
+        """Train, integrate, compare; see `trained` and `compare`."""
+        return self.compare(self.trained(progress, checkpoint))
+
+    def trained(self, progress: Progress = silent, checkpoint=None) -> Trajectory:
+        """The full model's trajectory.
 
         Parameters
         ----------
@@ -229,7 +233,7 @@ class Job:
         # training.
         self.system.pack(self.parameters)
         compile_system(self.system.adapted(self.parameters), self.parameters)
-        return self.compare(self.train(self.config, of_training(progress), checkpoint))
+        return self.train(self.config, of_training(progress), checkpoint)
 
     def compare(self, full: Trajectory) -> Comparison:
         """Lay the reduced flow over a trajectory of the full model, which may have been cut short.

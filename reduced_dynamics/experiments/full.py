@@ -31,6 +31,8 @@ class FullModel:
         every seed, all checked before the first of them begins. All options have defaults.
     seeds : int
         How many are trained unless said otherwise.
+    xscale : {"linear", "log"}
+        Of time, where the two are drawn.
     further : mapping of str to str
         Observables of the full model that a sweep keeps at the end, and what they mean.
     remarks : callable
@@ -43,6 +45,7 @@ class FullModel:
     horizon: str
     plan: Callable[..., Sequence[Job]]
     seeds: int = 1
+    xscale: str = "linear"
     further: Mapping[str, str] = field(default_factory=dict)
     remarks: Callable[[Sequence[tuple[Job, Comparison]]], Sequence[str]] = lambda done: ()
 

@@ -9,4 +9,7 @@ FAMILY = Family(
     systems={
         "chen": "reduced_dynamics.families.chen.system:CHEN",
     },
+    full={
+        "chen": "reduced_dynamics.families.chen.full_model:CHEN",
+    },
 )

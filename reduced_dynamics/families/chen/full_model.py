@@ -136,6 +136,7 @@ CHEN = FullModel(
     horizon=HORIZON,
     plan=plan,
     seeds=SEEDS,
+    xscale="log",
     further={
         "validation_loss": "loss on sequences never trained on",
         "accuracy": "on these",

@@ -12,4 +12,7 @@ FAMILY = Family(
     systems={
         "wang": "reduced_dynamics.families.wang.system:WANG",
     },
+    full={
+        "wang": "reduced_dynamics.families.wang.full_model:WANG",
+    },
 )
