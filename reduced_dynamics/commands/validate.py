@@ -14,7 +14,8 @@ from reduced_dynamics.commands.arguments import number, pairs, read_config, time
 from reduced_dynamics.commands.progress import Reporter
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.io import files
-from reduced_dynamics.training.loop import DivergedError, TrainingInterrupted, versions
+from reduced_dynamics.io.versions import versions
+from reduced_dynamics.training.loop import DivergedError, TrainingInterrupted
 
 if TYPE_CHECKING:
     from reduced_dynamics.experiments.comparison import Comparison, Job

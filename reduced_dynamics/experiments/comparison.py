@@ -25,7 +25,7 @@ from reduced_dynamics.core.system import ReducedSystem, numeric
 from reduced_dynamics.core.trajectory import Trajectory
 from reduced_dynamics.experiments.setting import seeds as chosen_seeds
 from reduced_dynamics.integration.one import integrate, report_at
-from reduced_dynamics.training.optimisers import optimiser as make_optimiser
+from reduced_dynamics.training.settings import Settings
 
 #: Where tables report unless said otherwise, in parts of the horizon.
 PARTS = (0.1, 0.25, 0.5, 0.75, 1.0)
@@ -170,10 +170,10 @@ class Job:
     system : ReducedSystem
     parameters : mapping
         Of the reduced system, all of them.
-    config : configuration of the full model
-        A frozen dataclass with `seed`, `learning_rate` and mostly `optimiser`.
+    config : Settings
+        Of the full model's training.
     train : callable
-        ``train(config, progress, checkpoint)``: the full model's `Trajectory`.
+        ``train(config, progress, checkpoint)``: the full model's `Trajectory`, and its weights.
     at : tuple of float
         The times that tables report, reduced training time.
     clamp : mapping of str to float
@@ -190,8 +190,8 @@ class Job:
 
     system: ReducedSystem
     parameters: Mapping[str, Any]
-    config: Any
-    train: Callable[..., Trajectory]
+    config: Settings
+    train: Callable[..., tuple[Trajectory, Any]]
     at: tuple[float, ...]
     clamp: Mapping[str, float] = field(default_factory=dict)
     compared: tuple[str, ...] = ()
@@ -233,7 +233,7 @@ class Job:
         # training.
         self.system.pack(self.parameters)
         compile_system(self.system.adapted(self.parameters), self.parameters)
-        return self.train(self.config, of_training(progress), checkpoint)
+        return self.train(self.config, progress, checkpoint)[0]
 
     def compare(self, full: Trajectory) -> Comparison:
         """Lay the reduced flow over a trajectory of the full model, which may have been cut short.
@@ -255,9 +255,8 @@ class Job:
         }
         options = {"t_end": full.t_end, "start": start, "clamp": dict(self.clamp)}
         reduced, descent = self._reduced(options), None
-        step = getattr(self.config, "time_step", self.config.learning_rate)
-        steps = full.t_end / step
-        if getattr(self.config, "optimiser", "sgd") == "sgd" and steps <= self.most_descended:
+        step = self.config.time_step
+        if self.config.optimiser == "sgd" and full.t_end <= self.most_descended * step:
             try:
                 descent = self._reduced(options | {"dynamics": "gd", "step": step})
             except IntegrationError:
@@ -276,17 +275,8 @@ class Job:
         return self.flows[key]
 
 
-def of_training(progress: Progress) -> Callable[[int, int, float, float], None]:
-    """`progress` as the training loop calls it."""
-
-    def report(step: int, steps: int, loss: float, seconds_left: float) -> None:
-        progress(f"step {step} of {steps}, loss {loss:.4g}", step / steps)
-
-    return report
-
-
 def schedule(
-    base: Any,
+    base: Settings,
     values: Mapping[str, Any],
     *,
     t_end: float | str,
@@ -294,13 +284,13 @@ def schedule(
     at: Sequence[float] | None = None,
     seeds: int | Sequence[int] = 1,
     record: int | Callable[[float, float], Sequence[float]] = 200,
-) -> list[tuple[Any, tuple[float, ...]]]:
+) -> list[tuple[Settings, tuple[float, ...]]]:
     """The trainings of several seeds, each with the times that tables report.
 
     Parameters
     ----------
-    base : configuration of a full model
-        See `Job`; with `steps` and `record`, which are set here.
+    base : Settings
+        Of a full model; seed, steps and record are set here.
     values : mapping
         Parameters, the numbers among which an expression for the horizon may use.
     t_end : float or str
@@ -320,8 +310,8 @@ def schedule(
     InputError
         For anything that is impossible or contradicts itself.
     """
-    own_step, factor = getattr(base, "time_step", base.learning_rate), stretch(base)
-    step = own_step * factor
+    factor = stretch(base)
+    step = base.time_step * factor
     if steps is not None:
         if not isinstance(steps, int | np.integer) or steps < 1:
             raise InputError(f"steps must be a positive integer, not {steps!r}")
@@ -342,11 +332,11 @@ def schedule(
         raise InputError(f"the times to report must lie between 0 and {horizon:g}, the horizon")
     count = max(1, round(horizon / step))
     # The last step may fall a little short of the horizon.
-    last = count * own_step
+    last = count * base.time_step
     if isinstance(record, int):
         kept = np.linspace(0.0, horizon / factor, record + 1)
     else:
-        kept = record(horizon / factor, own_step)
+        kept = record(horizon / factor, base.time_step)
     rows = tuple(min(float(t), last) for t in (*kept, *(t / factor for t in at)))
     return [
         (replace(base, seed=seed, steps=count, record=rows), at)
@@ -354,15 +344,12 @@ def schedule(
     ]
 
 
-def stretch(config: Any) -> float:
+def stretch(config: Settings) -> float:
     """How much faster than step × learning rate the optimiser's long steps go: 1/(1 − μ)."""
-    name = getattr(config, "optimiser", "sgd")
-    if name == "flow":
-        return 1.0
-    return 1.0 / (1.0 - getattr(make_optimiser(name, config.learning_rate), "momentum", 0.0))
+    return 1.0 / (1.0 - getattr(config.method, "momentum", 0.0))
 
 
-def in_flow_time(full: Trajectory, config: Any) -> Trajectory:
+def in_flow_time(full: Trajectory, config: Settings) -> Trajectory:
     """The full model's trajectory in the time of the flow that its optimiser follows."""
     factor = stretch(config)
     if factor == 1.0:

@@ -126,7 +126,7 @@ def train(
     with _COMPILING:
         job.system.pack(job.parameters)
         compile_system(job.system, job.parameters)
-    found = job.run()
+    found = job.run(watch)
     largest, _, t = found.worst
     numbers = {
         "t_reached": found.full.t_end,
@@ -152,7 +152,7 @@ def _finite_chain(catalogue_system, given, options, watch) -> dict[str, float | 
     from reduced_dynamics.families.chen.full_model import plan
 
     job = plan(catalogue_system, given, **options)[0]
-    full = job.train(job.config, watch)
+    full = job.trained(watch)
     return {
         "t_reached": full.t_end,
         "n_steps": full.stats["steps"],

@@ -12,4 +12,10 @@ FAMILY = Family(
     full={
         "chen": "reduced_dynamics.families.chen.full_model:CHEN",
     },
+    pictures={
+        "chen": "reduced_dynamics.families.chen.selection_figure:selection_figure",
+    },
+    remarks={
+        "chen": "reduced_dynamics.families.chen.population:forecast",
+    },
 )

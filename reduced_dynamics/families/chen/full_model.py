@@ -87,16 +87,11 @@ def plan(
     selector = [o.name for o in form.observables if o.name != "p_top"]
     return [
         Job(
-            system, values, config, train, times, compared=(*moving, *selector),
+            system, values, config, train_markov, times, compared=(*moving, *selector),
             integration=TOLERANCES, most_descended=DESCENT, flows=flows,
         )
         for config, times in schedule(base, values, at=at, record=_rows, **options)
     ]  # fmt: skip
-
-
-def train(config: MarkovConfig, progress=None, checkpoint=None):
-    """The full model's trajectory."""
-    return train_markov(config, progress, checkpoint)[0]
 
 
 def _rows(horizon: float, step: float) -> list[float]:

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from reduced_dynamics.catalogue import get
 from reduced_dynamics.core.errors import IntegrationError
+from reduced_dynamics.core.progress import Progress, silent
 from reduced_dynamics.core.system import ReducedSystem
 from reduced_dynamics.core.trajectory import Trajectory
 from reduced_dynamics.families.chen import full_model
@@ -32,8 +32,8 @@ from reduced_dynamics.families.chen.full.training import MarkovConfig, train_mar
 from reduced_dynamics.families.chen.full.windows import compress
 from reduced_dynamics.families.chen.full_model import CHEN
 from reduced_dynamics.families.chen.population import log10_p
+from reduced_dynamics.families.chen.system import CHEN as SYSTEM
 from reduced_dynamics.integration.one import integrate, report_at
-from reduced_dynamics.training.loop import Progress
 
 #: Where a trained model is tested: lengths, and concentrations of the prior on kernels.
 LENGTHS, PRIORS = (10, 25, 50, 100, 200, 400), (0.03, 0.1, 0.3, 1.0, 3.0)
@@ -149,7 +149,7 @@ class Job:
         root, end = os.path.splitext(os.fspath(path))
         return f"{root}-seed{self.config.seed}{end}"
 
-    def run(self, progress: Progress | None = None, checkpoint=None) -> Run:
+    def run(self, progress: Progress = silent, checkpoint=None) -> Run:
         """Train; arguments and errors are those of `train_markov`."""
         return self.compare(train_markov(self.config, progress, checkpoint)[0])
 
@@ -188,7 +188,7 @@ class Plan:
 
 def plan(parameters: Mapping[str, Any] | None = None, **options: Any) -> Plan:
     """The trainings to be made, of `full_model.plan`; `sequences` and the like among parameters."""
-    system = get("chen")
+    system = SYSTEM
     given, training = CHEN.split(system, parameters or {})
     jobs = full_model.plan(system, given, **training, **options)
     return Plan(tuple(Job(j.config) for j in jobs), system, jobs[0].parameters, jobs[0].at)

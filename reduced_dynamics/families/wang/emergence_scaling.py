@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from reduced_dynamics.catalogue import get
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.core.fits import Fit, line, power_law
-from reduced_dynamics.families.wang.system import a_star
+from reduced_dynamics.families.wang.system import WANG, a_star
 from reduced_dynamics.integration.one import integrate
 from reduced_dynamics.integration.problem import Options, Problem
 
@@ -70,7 +69,7 @@ def unstable_rate(parameters: Mapping[str, Any]) -> float:
 
     The largest eigenvalue of the compiled flow's Jacobian at w = 0 and the h that is at rest there.
     """
-    problem = Problem(get("wang"), parameters, Options())
+    problem = Problem(WANG, parameters, Options())
     names = problem.system.names
     place = problem.z0.copy()
     place[[names.index("w_Q"), names.index("w_K")]] = 0.0
@@ -115,12 +114,12 @@ def measure(
         given = {**parameters, over: int(value) if over == "L" else value}
         if progress is not None:
             progress(f"T_half at {over} = {value:g}")
-        when = integrate("wang", given).events["T_half"]
+        when = integrate(WANG, given).events["T_half"]
         if when is None:
             raise InputError(f"T_half is not reached at {over} = {value:g}; leave that value out")
         times.append(when)
         rates.append(unstable_rate(given))
-        known = get("wang").values(given)
+        known = WANG.values(given)
         growths.append(0.5 * np.log(a_star(known)) - np.log(known["sigma_init"]))
     times, rates = np.array(times), np.array(rates)
     x = np.array([law.abscissa(v) for v in values])

@@ -15,4 +15,10 @@ FAMILY = Family(
     full={
         "wang": "reduced_dynamics.families.wang.full_model:WANG",
     },
+    pictures={
+        "wang": "reduced_dynamics.families.wang.phase_figures:trajectory_figure",
+    },
+    remarks={
+        "wang": "reduced_dynamics.families.wang.remarks:remarks",
+    },
 )

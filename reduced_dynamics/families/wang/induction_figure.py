@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reduced_dynamics.families.wang.full.induction_study import Job, Result
+from reduced_dynamics.families.wang.induction_study import Job, Result
 from reduced_dynamics.plotting.style import INK, finish, grid, heading, style
 
 if TYPE_CHECKING:

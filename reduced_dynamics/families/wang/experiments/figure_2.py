@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from reduced_dynamics.catalogue import get
 from reduced_dynamics.experiments.caption import Finding
 from reduced_dynamics.experiments.request import WANG, About, Drawn, Request
 from reduced_dynamics.families.wang.full_model import plan
 from reduced_dynamics.families.wang.phase_figures import trajectory_figure
+from reduced_dynamics.families.wang.system import WANG as SYSTEM
 from reduced_dynamics.integration.one import report_at
 from reduced_dynamics.plotting.style import BRIGHT, MIXED_TARGET
 
@@ -29,7 +29,7 @@ LOSSES = {"loss": "black", "L_G4": BRIGHT[1], "L_IH": BRIGHT[0]}
 def draw(request: Request) -> Drawn:
     sequences = request.of(4096, 512, 64)
     L = request.of(40, 40, 10)
-    system = get("wang")
+    system = SYSTEM
     (job,) = plan(system, {"L": L}, sequences=sequences, learning_rate=0.5, seeds=[request.seed])
     full = job.train(request.training("training"))
     request.progress("integrating the reduced flow")

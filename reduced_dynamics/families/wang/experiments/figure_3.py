@@ -6,8 +6,8 @@ import numpy as np
 
 from reduced_dynamics.experiments.caption import Finding
 from reduced_dynamics.experiments.request import WANG, About, Drawn, Request
-from reduced_dynamics.families.wang.full.induction_study import Job
 from reduced_dynamics.families.wang.full.induction_training import InductionConfig
+from reduced_dynamics.families.wang.induction_study import Job
 from reduced_dynamics.plotting.style import BRIGHT, INK, finish, grid, label_ends, style
 
 ABOUT = About(

@@ -8,9 +8,9 @@ import numpy as np
 
 from reduced_dynamics.experiments.caption import Finding
 from reduced_dynamics.experiments.request import WANG, About, Drawn, Request
-from reduced_dynamics.families.wang.full.induction_study import plan
 from reduced_dynamics.families.wang.full.induction_training import InductionConfig
 from reduced_dynamics.families.wang.induction_figure import induction_figure
+from reduced_dynamics.families.wang.induction_study import plan
 
 ABOUT = About(
     "the number of heads H and the width D that the induction head needs",

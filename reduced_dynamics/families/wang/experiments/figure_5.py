@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from reduced_dynamics.core.crossings import first_reach
 from reduced_dynamics.experiments.caption import Finding
 from reduced_dynamics.experiments.request import WANG, About, Drawn, Request
-from reduced_dynamics.families.musat.full.emergence import first_reach
 from reduced_dynamics.families.wang.experiments.plateau import SHOULDER, SLOW, plateaus
 from reduced_dynamics.families.wang.full.language_training import (
     COORDINATES,
@@ -44,7 +44,7 @@ def draw(request: Request) -> Drawn:
     )
     steps = {0.0, *np.unique(np.rint(np.geomspace(1, config.steps, 220))).tolist()}
     config = replace(config, record=tuple(sorted(steps)))
-    full = train_language(config, request.training("training"))
+    full, _ = train_language(config, request.training("training"))
     text = corpus(config.text, config.L)
     grown = {name: full[name] - full[name][0] for name in COORDINATES}
     half = {name: first_reach(full.t, g, 0.5 * g.max()) for name, g in grown.items()}

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 
 from reduced_dynamics.core.errors import InputError, unknown
+from reduced_dynamics.core.progress import Progress, silent
 from reduced_dynamics.core.trajectory import Trajectory
 from reduced_dynamics.families.wang.full import induction_task as task
 from reduced_dynamics.families.wang.full.induction_training import InductionConfig, train_induction
-from reduced_dynamics.training.loop import Progress
 
 levels = lru_cache(task.levels)
 
@@ -51,9 +51,9 @@ class Job:
         what = "".join(f"-{name}{value:g}" for name, value in self.varied.items())
         return f"{root}{what}-seed{self.seed}{end}"
 
-    def run(self, progress: Progress | None = None, checkpoint=None) -> Result:
+    def run(self, progress: Progress = silent, checkpoint=None) -> Result:
         """Train; arguments and errors are those of `train_induction`."""
-        return self.compare(train_induction(self.config, progress, checkpoint))
+        return self.compare(train_induction(self.config, progress, checkpoint)[0])
 
     def compare(self, full: Trajectory) -> Result:
         """A trajectory, whole or not, against what could be learnt."""
