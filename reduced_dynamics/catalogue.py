@@ -105,6 +105,22 @@ def resolve(given: ReducedSystem | str) -> ReducedSystem:
     return given
 
 
+def full_model(system: ReducedSystem):
+    """The full model of a system.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    found = find("full", system.name)
+    if found is None:
+        raise InputError(
+            f"there is no full model of {system.name}, but of {', '.join(offered('full'))}"
+        )
+    return found
+
+
 def experiments() -> list:
     """All experiments, family by family."""
     return [load(reference) for f in families() for reference in f.experiments.values()]

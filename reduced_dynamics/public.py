@@ -31,7 +31,7 @@ def __getattr__(name: str):
 
 @cache
 def _at_the_edge(name: str) -> Callable:
-    """That function, for names of systems too; of a trajectory, its own system unless given."""
+    """That function for names of systems, too, or for the name in a trajectory."""
     function = getattr(import_module(OF_SYSTEMS[name]), name)
     known = inspect.signature(function)
     own = next(iter(known.parameters)) == "trajectory"
@@ -43,17 +43,19 @@ def _at_the_edge(name: str) -> Callable:
         if system is None and own and given.args:
             system = given.args[0].system
         if system is not None or "system" in given.arguments:
-            given.arguments["system"] = catalogue.resolve(system)
+            given.arguments["system"] = system = catalogue.resolve(system)
+        if isinstance(full := given.arguments.get("full"), bool):
+            given.arguments["full"] = catalogue.full_model(system) if full else None
         return function(*given.args, **given.kwargs)
 
-    changed = {"annotation": "ReducedSystem | str"} | ({"default": None} if own else {})
-    parameters = [
-        p.replace(**changed) if p.name == "system" else p for p in known.parameters.values()
-    ]
-    edge.__signature__ = known.replace(parameters=parameters)
-    edge.__doc__ = (function.__doc__ or "").replace(
-        "system : ReducedSystem\n", "system : ReducedSystem or str\n"
+    told = {"system": {"annotation": "ReducedSystem | str"} | ({"default": None} if own else {})}
+    told["full"] = {"annotation": "bool", "default": False}
+    edge.__signature__ = known.replace(
+        parameters=[p.replace(**told.get(p.name, {})) for p in known.parameters.values()]
     )
+    text = function.__doc__ or ""
+    text = text.replace("system : ReducedSystem\n", "system : ReducedSystem or str\n")
+    edge.__doc__ = text.replace("full : Trained, optional\n", "full : bool\n")
     return edge
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
@@ -12,9 +11,9 @@ from dataclasses import asdict
 from reduced_dynamics.commands import progress
 from reduced_dynamics.commands.arguments import pairs
 from reduced_dynamics.core.errors import unknown
-from reduced_dynamics.experiments.perform import as_json as finite
 from reduced_dynamics.families.wang.approximation import settings as approximation
 from reduced_dynamics.families.wang.approximation.settings import QUICK, Settings, Table, changed
+from reduced_dynamics.io.jsonable import printed
 
 INTERRUPTED = 130
 
@@ -85,7 +84,7 @@ def execute(options) -> int:
             save_figure(figure(theorem, tables), path)
             print(f"drew {path}", file=sys.stderr if options.json else sys.stdout)
     if options.json:
-        print(json.dumps(finite(as_json(settings, done, interrupted)), indent=1, allow_nan=False))
+        print(printed(as_json(settings, done, interrupted)))
     if interrupted:
         print("simulate.py: interrupted; the tables above are complete", file=sys.stderr)
     return INTERRUPTED if interrupted else 0

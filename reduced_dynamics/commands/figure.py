@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -13,6 +12,7 @@ from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.experiments.registry import MODULES, TAKES_TEXT, about, make
 from reduced_dynamics.experiments.request import Request
 from reduced_dynamics.io import files
+from reduced_dynamics.io.jsonable import printed
 
 INTERRUPTED = 130
 #: Folder of ``figure all``.
@@ -85,7 +85,7 @@ def _list(options) -> int:
     known = {name: about(name) for name in MODULES}
     if options.json:
         found = {name: {"title": a.title, "paper": a.paper} for name, a in known.items()}
-        print(json.dumps(found, indent=1, ensure_ascii=False))
+        print(printed(found))
         return 0
     for name, one in known.items():
         print(f"{name:20} {one.title}")
@@ -110,7 +110,7 @@ def _one(options, request: Request, reporter: Reporter) -> int:
         files.write(companion(target), f"{made.caption}\n".encode())
     if options.json:
         record = as_record(made, settings(options.id, request))
-        print(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False))
+        print(printed(record))
     else:
         print(made.caption)
     if target is not None:
@@ -153,6 +153,6 @@ def _all(options, request: Request, reporter: Reporter) -> int:
             entry.id: {"state": entry.state, "error": entry.error, "record": entry.record}
             for entry in entries
         }
-        print(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False))
+        print(printed(found))
     print(f"index: {os.path.join(folder, 'index.html')}", file=stream)
     return code or max((entry.exit_code for entry in entries), default=0)

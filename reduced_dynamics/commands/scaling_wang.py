@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import Any
@@ -12,6 +11,7 @@ from reduced_dynamics.commands.arguments import pairs
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.families.wang.emergence_scaling import LAWS, Scaling, measure
 from reduced_dynamics.integration.recorder import versions
+from reduced_dynamics.io.jsonable import printed
 
 #: Options of ``validate`` that mean something here.
 USED = {"system", "study", "set", "plot", "json"}
@@ -50,7 +50,7 @@ def report(options) -> int:
         save_figure(scaling_figure(found, values), options.plot)
         print(f"drew {options.plot}", file=sys.stderr if options.json else sys.stdout)
     if options.json:
-        print(json.dumps(as_json(values, found), indent=1, allow_nan=False))
+        print(printed(as_json(values, found)))
     else:
         print("\n".join(as_text(values, found)))
     return code

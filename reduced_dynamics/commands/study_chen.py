@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
 from reduced_dynamics.commands.arguments import number, pairs, times
 from reduced_dynamics.commands.progress import Reporter
 from reduced_dynamics.core.errors import InputError
-from reduced_dynamics.experiments.perform import as_json as finite
 from reduced_dynamics.families.chen import studies as markov_studies
+from reduced_dynamics.io.jsonable import printed
 from reduced_dynamics.io.versions import versions
 
 #: Study: what makes its rows, and the argument that --values sets.
@@ -70,7 +69,7 @@ def execute(options) -> int:
             "complete": code == 0,
             "versions": versions(),
         }
-        print(json.dumps(finite(found), indent=1, allow_nan=False))
+        print(printed(found))
     elif options.study == "criterion" and rows:
         for name, said in (("right", "with the actual W"), ("saturated_right", "saturated")):
             right = sum(bool(row[name]) for row in rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
 import sys
@@ -14,10 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from reduced_dynamics import catalogue
 from reduced_dynamics.commands import progress, sweep_results
 from reduced_dynamics.commands.arguments import number, pairs, read_config
 from reduced_dynamics.core.errors import InputError, IntegrationError
 from reduced_dynamics.integration.problem import ATOL, DYNAMICS, METHODS, RTOL, THRESHOLD
+from reduced_dynamics.io.jsonable import printed
 
 DESCRIPTION = """\
 Integrate one trajectory for every point of a grid or a sample, and keep what happened.
@@ -122,7 +123,9 @@ def execute(options) -> int:
     where = {name: given.pop(name) for name in ("threads", "workers", "scheduler")}
     if options.resume and options.out is None:
         raise InputError(NOTHING_TO_RESUME)
-    plan = planned(options.system, **given)
+    system = catalogue.system(options.system)
+    given["full"] = catalogue.full_model(system) if options.full else None
+    plan = planned(system, **given)
     sweep_results.check_names(options, plan)
     for remark in plan.remarks:
         print(remark, file=sys.stderr)
@@ -145,7 +148,7 @@ def execute(options) -> int:
         lines, results = ([], {}) if useless else sweep_results.report(out, options)
     if options.json:
         described = as_json(plan, found, options.out, computed, seconds)
-        print(json.dumps(described | results, indent=1))
+        print(printed(described | results))
     elif lines:
         print("\n".join(lines))
     if useless:
@@ -186,7 +189,6 @@ def arguments(options) -> dict[str, Any]:
     }
     for name, key in (("set", "parameters"), ("start", "start"), ("clamp", "clamp")):
         found[key] = dict(config.get(name, {})) | pairs(name, getattr(options, name))
-    found["full"] = options.full
     for name in ("points", "seed", "block", "threads", "workers"):
         value = getattr(options, name)
         found[name] = None if value is None else _whole(name, value)
@@ -325,7 +327,7 @@ def _duration(seconds: float) -> str:
 def as_json(plan, found, out, computed: int, seconds: float) -> dict[str, Any]:
     """The object that ``sweep --json`` prints."""
     return {
-        "system": plan.settings.resolved.name,
+        "system": plan.settings.system.name,
         "plan": plan.identity,
         "dims": dict(zip(plan.dims, plan.shape, strict=True)),
         "out": out,
@@ -348,7 +350,7 @@ def as_text(plan, found, out, computed: int, seconds: float) -> list[str]:
     held = (("", settings.parameters), ("start ", settings.start), ("clamped ", settings.clamp))
     fixed = ", ".join(f"{word}{k}={v}" for word, given in held for k, v in given.items())
     lines = [
-        f"{settings.resolved.name}: {found.points} point{'s' * (found.points != 1)} ({shape})"
+        f"{settings.system.name}: {found.points} point{'s' * (found.points != 1)} ({shape})"
         f"{', ' if fixed else ''}{fixed}"
     ]
     before = found.points - computed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from statistics import median
 from typing import Any
@@ -11,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from reduced_dynamics.commands.arguments import number, pairs, times
-from reduced_dynamics.commands.validate import conclude, finite, run_jobs, seeds, whole
+from reduced_dynamics.commands.validate import conclude, run_jobs, seeds, whole
 from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.families.wang.full.induction_training import InductionConfig
 from reduced_dynamics.families.wang.induction_study import Job, Result, fewest, plan
+from reduced_dynamics.io.jsonable import printed
 from reduced_dynamics.io.versions import versions
 
 #: Parameters of --set; the rest of the configuration has options of its own.
@@ -48,7 +48,7 @@ def execute(options) -> int:
             print(f"drew {options.plot}", file=sys.stderr if options.json else sys.stdout)
         if options.json:
             report = as_json(jobs, done, stopped)
-            print(json.dumps(finite(report), indent=1, allow_nan=False))
+            print(printed(report))
         else:
             print("\n".join(as_text(done, finished, _asked(options))))
     return conclude(stopped)

@@ -21,8 +21,6 @@ from reduced_dynamics.experiments.setting import Setting, Settings
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from reduced_dynamics.experiments.result import Result
-
 
 @dataclass(frozen=True)
 class Context:
@@ -113,7 +111,7 @@ class Experiment:
     work: Callable[[Settings, Any, Context], Any]
     conclude: Callable[[Settings, Mapping[str, Any]], Conclusion]
     judge: Callable[[Mapping[str, Any]], Sequence[Finding]]
-    draw: Callable[[Result], Figure]
+    draw: Callable[[Any], Figure]
     settings: tuple[Setting, ...] = ()
     title: str = ""
     claim: str = ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 from importlib import import_module
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.experiments import caption
 from reduced_dynamics.experiments.request import SIZES, About, Request
+from reduced_dynamics.io.jsonable import plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -131,19 +131,6 @@ def command(name: str, request: Request) -> str:
     if request.text is not None:
         words.append(f"--text {request.text}")
     return " ".join(words)
-
-
-def plain(value: Any) -> Any:
-    """Numbers as JSON has them: no arrays, no numpy scalars; None for what is not finite."""
-    if isinstance(value, dict):
-        return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def _module(name: str):

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 import reduced_dynamics as rd
 from reduced_dynamics.commands.main import main
 from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.families.musat.system import MUSAT3
 from reduced_dynamics.integration.rosenbrock import single
 from reduced_dynamics.sweeping import disk, reading, runners, store, work
 from reduced_dynamics.sweeping.reading import IncompleteSweep, summary
@@ -223,7 +224,7 @@ class Dies(BaseException):
 @settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 def test_interruptions_anywhere_change_nothing(tmp_path_factory, stops, threads):
     folder = tmp_path_factory.mktemp("sweep")
-    plan = planned("musat3", **OPTIONS)
+    plan = planned(MUSAT3, **OPTIONS)
     computed = []
 
     def counting(task, *rest):
@@ -281,7 +282,7 @@ def test_ctrl_c_between_blocks(monkeypatch):
 
 def test_a_damaged_or_unfinished_block_is_computed_again(monkeypatch):
     monkeypatch.setattr(runners, "compute", fake)
-    plan = planned("musat3", **OPTIONS)
+    plan = planned(MUSAT3, **OPTIONS)
     perform(plan, Path("a.zarr"))
     perform(plan, Path("b.zarr"))
     Path("b.zarr/status/c/2").write_bytes(b"")
@@ -313,7 +314,7 @@ DAMAGES = {
 @pytest.mark.parametrize("how", DAMAGES)
 def test_damage_is_seen_and_mended(monkeypatch, run, how):
     monkeypatch.setattr(runners, "compute", fake)
-    plan = planned("musat3", **OPTIONS, at=[0.5, 1.0])
+    plan = planned(MUSAT3, **OPTIONS, at=[0.5, 1.0])
     perform(plan, Path("a.zarr"))
     shutil.copytree("a.zarr", "b.zarr")
     for name, blocks in (
@@ -333,7 +334,7 @@ def test_damage_is_seen_and_mended(monkeypatch, run, how):
 
 def test_a_file_in_the_place_of_a_directory_is_damage(monkeypatch):
     monkeypatch.setattr(runners, "compute", fake)
-    plan = planned("musat3", **OPTIONS, at=[0.5, 1.0])
+    plan = planned(MUSAT3, **OPTIONS, at=[0.5, 1.0])
     perform(plan, Path("a.zarr"))
     shutil.copytree("a.zarr", "b.zarr")
     for name in ("at_loss/c/2", "t_icl/c", "status/c"):
@@ -346,7 +347,7 @@ def test_a_file_in_the_place_of_a_directory_is_damage(monkeypatch):
 @pytest.mark.parametrize("how", DAMAGES)
 def test_damaged_metadata_is_written_again(monkeypatch, how):
     monkeypatch.setattr(runners, "compute", fake)
-    plan = planned("musat3", **OPTIONS)
+    plan = planned(MUSAT3, **OPTIONS)
     perform(plan, Path("a.zarr"))
     shutil.copytree("a.zarr", "b.zarr")
     for name in ("status", "t_icl", "start.alpha3"):
@@ -367,7 +368,7 @@ def test_damaged_metadata_is_written_again(monkeypatch, how):
 
 
 def test_damaged_trajectories_are_computed_again():
-    plan = planned("musat3", grid={"N": [4, 5, 6]}, t_end=40.0, keep=["trajectory"], block=1)
+    plan = planned(MUSAT3, grid={"N": [4, 5, 6]}, t_end=40.0, keep=["trajectory"], block=1)
     perform(plan, Path("a.zarr"))
     perform(plan, Path("b.zarr"), threads=1)
     assert same("a.zarr", "b.zarr")  # counters too
@@ -415,7 +416,7 @@ def test_another_sweep_is_refused_and_named(run):
 
 def test_other_sources_are_refused(monkeypatch):
     rd.sweep("musat3", **OPTIONS, out="a.zarr")
-    monkeypatch.setattr("reduced_dynamics.sweeping.run.derivation", lambda: "another")
+    monkeypatch.setattr("reduced_dynamics.sweeping.run.derivation", lambda _: "another")
     with pytest.raises(InputError, match=r"derivation is .* there and another here"):
         rd.sweep("musat3", **OPTIONS, out="a.zarr", resume=True)
     # A worker that would compute something else says so too.
@@ -716,7 +717,7 @@ def test_threads_do_not_matter(uninterrupted):
 
 def test_summary_of_an_incomplete_store(monkeypatch):
     monkeypatch.setattr(runners, "compute", fake)
-    plan = planned("musat3", **OPTIONS)
+    plan = planned(MUSAT3, **OPTIONS)
     perform(plan, Path("a.zarr"))
     Path("a.zarr/status/c/1").unlink()
     found = summary("a.zarr")
