@@ -116,7 +116,7 @@ def full_model(system: ReducedSystem):
     found = find("full", system.name)
     if found is None:
         raise InputError(
-            f"there is no full model of {system.name}; --full is for {', '.join(offered('full'))}"
+            f"there is no full model of {system.name}, but of {', '.join(offered('full'))}"
         )
     return found
 

@@ -6,9 +6,9 @@ import numpy as np
 
 from reduced_dynamics.experiments.caption import Finding
 from reduced_dynamics.experiments.request import WANG, About, Drawn, Request
+from reduced_dynamics.families.wang.full_model import plan
 from reduced_dynamics.families.wang.phase_figures import trajectory_figure
 from reduced_dynamics.families.wang.system import WANG as SYSTEM
-from reduced_dynamics.families.wang.validation import plan
 from reduced_dynamics.integration.one import report_at
 from reduced_dynamics.plotting.style import BRIGHT, MIXED_TARGET
 
