@@ -12,4 +12,13 @@ FAMILY = Family(
     systems={
         "wang": "reduced_dynamics.families.wang.system:WANG",
     },
+    experiments={
+        "phases": "reduced_dynamics.families.wang.experiments.phases:EXPERIMENT",
+        "early-drop": "reduced_dynamics.families.wang.experiments.early_drop:EXPERIMENT",
+        "scaling": "reduced_dynamics.families.wang.experiments.scaling:EXPERIMENT",
+        "probing": "reduced_dynamics.families.wang.experiments.probing:EXPERIMENT",
+        "heads": "reduced_dynamics.families.wang.experiments.heads:EXPERIMENT",
+        "needed": "reduced_dynamics.families.wang.experiments.needed:EXPERIMENT",
+        "language": "reduced_dynamics.families.wang.experiments.language:EXPERIMENT",
+    },
 )
