@@ -20,5 +20,8 @@ FAMILY = Family(
         "heads": "reduced_dynamics.families.wang.experiments.heads:EXPERIMENT",
         "needed": "reduced_dynamics.families.wang.experiments.needed:EXPERIMENT",
         "language": "reduced_dynamics.families.wang.experiments.language:EXPERIMENT",
+        "theorem-3-1": "reduced_dynamics.families.wang.experiments.theorem_3_1:EXPERIMENT",
+        "theorem-3-3": "reduced_dynamics.families.wang.experiments.theorem_3_3:EXPERIMENT",
+        "theorem-3-4": "reduced_dynamics.families.wang.experiments.theorem_3_4:EXPERIMENT",
     },
 )
