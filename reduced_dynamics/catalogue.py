@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 from functools import cache
-from importlib.metadata import entry_points
 
 from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.core.family import Family, load
@@ -36,6 +35,8 @@ def own() -> tuple[Family, ...]:
 @cache
 def registered() -> tuple[Family, ...]:
     """The families of other packages; one that fails to import is named in a line and left out."""
+    from importlib.metadata import entry_points  # which takes as long as all families of ours
+
     found = []
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         if entry.name in OWN:
@@ -102,18 +103,6 @@ def resolve(given: ReducedSystem | str) -> ReducedSystem:
     if not isinstance(given, ReducedSystem):
         raise InputError(f"a system is a ReducedSystem or the name of one, not {given!r}")
     return given
-
-
-# Until names are resolved at the edge only, everything still asks here.
-class _Systems(dict):
-    def __missing__(self, name):
-        raise KeyError(name)
-
-
-SYSTEMS: dict[str, ReducedSystem] = _Systems(
-    {name: load(ref) for family in own() for name, ref in family.systems.items()}
-)
-get = system
 
 
 def experiments() -> list:

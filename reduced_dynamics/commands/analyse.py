@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from reduced_dynamics.catalogue import get
+from reduced_dynamics import catalogue
 from reduced_dynamics.commands.arguments import add_options, gather, number
 from reduced_dynamics.commands.progress import Reporter
 from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.core.system import ReducedSystem
-from reduced_dynamics.integration.one import integrate, versions
+from reduced_dynamics.integration.one import integrate
+from reduced_dynamics.integration.recorder import versions
 
 DESCRIPTION = """\
 What a dynamical-systems tool is asked for, of any reduced system.
@@ -65,7 +66,7 @@ def execute(options) -> int:
             "name a system and a study, e.g. simulate.py analyse wang fixed-points; the studies "
             f"are {', '.join(STUDIES)}"
         )
-    system = get(files["system"])
+    system = catalogue.system(files["system"])
     if options.study not in STUDIES:
         raise unknown("study", options.study, STUDIES)
     study, own, draws = STUDIES[options.study]
@@ -244,12 +245,12 @@ def _spectrum(system: ReducedSystem, parameters, integration, options):
 def _sensitivities(system: ReducedSystem, parameters, integration, options):
     from reduced_dynamics.analysis.sensitivity import sensitivities
 
-    def show(name: str) -> None:
-        if sys.stderr.isatty():
-            print(f"runs beside {name}", file=sys.stderr)
-
     of = None if options.of is None else [n.strip() for n in options.of.split(",") if n.strip()]
-    found = sensitivities(system, parameters, of=of, progress=show, **integration)
+    reporter = Reporter()
+    try:
+        found = sensitivities(system, parameters, of=of, progress=reporter, **integration)
+    finally:
+        reporter.close()
     values = system.values(parameters)
     order = sorted(found.times, key=found.times.get)
     text = [_title(system, values)]

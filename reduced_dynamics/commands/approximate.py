@@ -120,7 +120,7 @@ def as_text(theorem: str, table: Table) -> list[str]:
 
 def as_json(settings: Settings, done: dict[str, list[Table]], interrupted: bool) -> dict:
     """The object that ``approximate --json`` prints."""
-    from reduced_dynamics.training.loop import versions
+    from reduced_dynamics.io.versions import versions
 
     return {
         "settings": asdict(settings),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from reduced_dynamics.catalogue import get
+from reduced_dynamics import catalogue
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.io.files import check_target, write
 
@@ -29,7 +29,7 @@ def add_parser(commands):
 
 
 def execute(options) -> int:
-    system = get(options.system)
+    system = catalogue.system(options.system)
     if options.self_attention and "self_attention" not in {p.name for p in system.parameters}:
         raise InputError(f"--self-attention has no meaning for {system.name}; drop it")
     if options.latex:

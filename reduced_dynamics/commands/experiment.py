@@ -68,9 +68,11 @@ def execute(options) -> int:
         result = Result.load(options.source, experiment)
     else:
         from reduced_dynamics.experiments.perform import perform
+        from reduced_dynamics.experiments.setting import collect
 
-        reporter = Reporter()
+        collect(experiment.settings, given, chosen["size"], experiment.name)
         _say_cost(experiment, chosen["size"])
+        reporter = Reporter()
         try:
             result = perform(experiment, given, _context(chosen, reporter))
         finally:

@@ -1,4 +1,4 @@
-"""Progress of a long integration on standard error, from two seconds on."""
+"""Progress of long work on standard error, from two seconds on."""
 
 from __future__ import annotations
 
@@ -8,40 +8,55 @@ import time
 
 
 class Reporter:
-    """A `core.progress.Progress`: silent at first, then a line now and then.
+    """A `core.progress.Progress` for people: silent at first, then a line now and then.
 
     On a terminal one line is rewritten twice a second; elsewhere a line is added every ten.
     """
 
     SILENT = 2.0
+    #: Before every line: which of several pieces of work this is.
+    label = ""
 
     def __init__(self, stream=None):
         self.stream = stream or sys.stderr
         self.live = self.stream.isatty()
         self.every = 0.5 if self.live else 10.0
-        self.begun = time.monotonic()
-        self.next = self.begun + self.SILENT
+        self.next = time.monotonic() + self.SILENT
         self.shown = False
+        self.begun = (0.0, math.inf)  # when, and with which share, the work at hand began
 
-    def __call__(self, what: str, share: float) -> None:
+    def __call__(self, what, share: float = math.nan) -> None:
+        if not isinstance(what, str):  # an integration's own record
+            if what.steps < 2:  # before that, it compiles
+                return
+            share = what.t / what.t_end
+            what = f"t = {what.t:.4g} of at most {what.t_end:.4g}, loss {what.loss:.4g}"
         now = time.monotonic()
+        if share < self.begun[1]:
+            self.begun = (now, share)
         if now < self.next:
             return
         self.next = now + self.every
-        done = "" if math.isnan(share) else f" ({100.0 * share:.1f} %{self._left(share, now)})"
-        text = f"{what}{done}"
+        self.show(f"{self.label}{what}{self._rest(now, share)}")
+
+    def show(self, text: str) -> None:
+        """Write a line, or over the one that is there."""
         self.stream.write(f"\r{text}\x1b[K" if self.live else f"{text}\n")
         self.stream.flush()
         self.shown = True
 
-    def _left(self, share: float, now: float) -> str:
-        """The time left, where what was done until now says it."""
-        if not 0.0 < share < 1.0:
-            return ""
-        return f", {(now - self.begun) * (1.0 - share) / share:.0f} s left"
-
     def close(self) -> None:
-        """Clear the line."""
+        """Clear the line; what comes next is other work."""
+        self.begun = (0.0, math.inf)
         if self.live and self.shown:
             self.stream.write("\r\x1b[K")
             self.stream.flush()
+
+    def _rest(self, now: float, share: float) -> str:
+        """The share that is done, and the time left if it goes on like this."""
+        if math.isnan(share):
+            return ""
+        since, first = self.begun
+        if share <= first:
+            return f" ({share:.1%})"
+        return f" ({share:.1%}, {(now - since) * (1.0 - share) / (share - first):.0f} s left)"

@@ -7,11 +7,11 @@ import sys
 import time
 from typing import Any
 
-from reduced_dynamics.catalogue import get
+from reduced_dynamics import catalogue
 from reduced_dynamics.commands.arguments import pairs
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.families.wang.emergence_scaling import LAWS, Scaling, measure
-from reduced_dynamics.integration.one import versions
+from reduced_dynamics.integration.recorder import versions
 
 #: Options of ``validate`` that mean something here.
 USED = {"system", "study", "set", "plot", "json"}
@@ -29,7 +29,7 @@ def report(options) -> int:
                 "the reduced system only; drop it"
             )
     parameters = pairs("set", options.set)
-    values = get("wang").values(parameters)
+    values = catalogue.system("wang").values(parameters)
     if values["training"] != "stage2":
         raise InputError("the scaling of T_half is that of Stage II; set training=stage2")
     if options.plot:

@@ -11,7 +11,7 @@ from reduced_dynamics.commands.progress import Reporter
 from reduced_dynamics.commands.validate import finite
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.families.chen import studies as markov_studies
-from reduced_dynamics.integration.recorder import versions
+from reduced_dynamics.io.versions import versions
 
 #: Study: what makes its rows, and the argument that --values sets.
 STUDIES = {

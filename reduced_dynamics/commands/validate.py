@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import math
 import sys
-import time
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from reduced_dynamics.catalogue import get
-from reduced_dynamics.commands import progress
+from reduced_dynamics import catalogue
 from reduced_dynamics.commands.arguments import number, pairs, times
+from reduced_dynamics.commands.progress import Reporter
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.families.musat import validation as validate
 from reduced_dynamics.families.musat.validation import STUDIES, Comparison, Job, Study
 from reduced_dynamics.io import files
-from reduced_dynamics.training.loop import DivergedError, TrainingInterrupted, versions
+from reduced_dynamics.io.versions import versions
+from reduced_dynamics.training.loop import DivergedError, TrainingInterrupted
 
 DESCRIPTION = """\
 Train the full transformer in numpy and lay the reduced flow over its trajectory; the times match
@@ -89,7 +89,8 @@ def add_parser(commands):
 def execute(options) -> int:
     if options.system in FAMILIES:
         return import_module(FAMILIES[options.system]).execute(options)
-    jobs = validate.plan(get(options.system), pairs("set", options.set), **_plan_options(options))
+    system = catalogue.system(options.system)
+    jobs = validate.plan(system, pairs("set", options.set), **_plan_options(options))
     done, whole, stopped = run_jobs(jobs, options)
     if done:
         study = Study(options.study, tuple(whole)) if options.study and whole else None
@@ -158,22 +159,6 @@ def check_targets(options, names, alone: bool) -> None:
             storage.check_target(name(options.out))
         if options.checkpoint:
             files.check_target(name(options.checkpoint), [".npz"])
-
-
-class Reporter(progress.Reporter):
-    """Step, loss and time left of a training, silent for two seconds."""
-
-    label = ""
-
-    def __call__(self, step: int, steps: int, loss: float, seconds_left: float) -> None:
-        now = time.monotonic()
-        if now < self.next:
-            return
-        self.next = now + self.every
-        text = f"{self.label}step {step} of {steps}, loss {loss:.4g}, {seconds_left:.0f} s left"
-        self.stream.write(f"\r{text}\x1b[K" if self.live else f"{text}\n")
-        self.stream.flush()
-        self.shown = True
 
 
 def whole(name: str, value: Any) -> int:

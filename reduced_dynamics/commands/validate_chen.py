@@ -18,7 +18,7 @@ from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.families.chen import validation as validate_markov
 from reduced_dynamics.families.chen.validation import Plan, Run
 from reduced_dynamics.integration.one import Interrupted
-from reduced_dynamics.training.loop import versions
+from reduced_dynamics.io.versions import versions
 
 #: Options that mean nothing for full-batch descent of a model with a dozen weights.
 STRANGERS = {

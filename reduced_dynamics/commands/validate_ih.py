@@ -13,9 +13,9 @@ import numpy as np
 from reduced_dynamics.commands.arguments import number, pairs, times
 from reduced_dynamics.commands.validate import conclude, finite, run_jobs, seeds, whole
 from reduced_dynamics.core.errors import InputError, unknown
-from reduced_dynamics.families.wang.full.induction_study import Job, Result, fewest, plan
 from reduced_dynamics.families.wang.full.induction_training import InductionConfig
-from reduced_dynamics.training.loop import versions
+from reduced_dynamics.families.wang.induction_study import Job, Result, fewest, plan
+from reduced_dynamics.io.versions import versions
 
 #: Parameters of --set; the rest of the configuration has options of its own.
 PARAMETERS = (

@@ -9,16 +9,18 @@ import sys
 from typing import Any
 
 from reduced_dynamics.commands.arguments import number, pairs
-from reduced_dynamics.commands.validate import Reporter, check_targets, finite, seeds, store, whole
+from reduced_dynamics.commands.progress import Reporter
+from reduced_dynamics.commands.validate import check_targets, finite, seeds, store, whole
 from reduced_dynamics.core.errors import InputError, unknown
-from reduced_dynamics.families.musat.full.emergence import MEASURES, Emergence, orders
+from reduced_dynamics.families.musat.emergence import MEASURES, Emergence, orders
 from reduced_dynamics.families.musat.full.standard_training import (
     ADAM,
     SGD,
     StandardConfig,
     train_standard,
 )
-from reduced_dynamics.training.loop import DivergedError, TrainingInterrupted, versions
+from reduced_dynamics.io.versions import versions
+from reduced_dynamics.training.loop import DivergedError, TrainingInterrupted
 
 #: Parameters of --set; the rest of the configuration has options of its own.
 PARAMETERS = ("N", "vocabulary", "positions", "width", "query", "scaled", "precision")
@@ -44,7 +46,7 @@ def execute(options) -> int:
         own = (lambda path: path) if alone else _named(job)
         checkpoint = own(options.checkpoint) if options.checkpoint else None
         try:
-            trajectory = train_standard(job, reporter, checkpoint)
+            trajectory, _ = train_standard(job, reporter, checkpoint)
         except (TrainingInterrupted, DivergedError) as error:
             stopped, trajectory = error, error.trajectory
         reporter.close()

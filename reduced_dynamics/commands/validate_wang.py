@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from reduced_dynamics.catalogue import get
+from reduced_dynamics import catalogue
 from reduced_dynamics.commands.arguments import number, pairs, times
 from reduced_dynamics.commands.validate import (
     Columns,
@@ -31,7 +31,7 @@ from reduced_dynamics.families.wang.validation import (
     MixedStudy,
     plan,
 )
-from reduced_dynamics.training.loop import versions
+from reduced_dynamics.io.versions import versions
 
 #: The study of the reduced system alone: emergence time against the parameters.
 SCALING = "scaling"
@@ -85,7 +85,7 @@ def _jobs(options) -> list[MixedJob]:
         raise unknown("study of wang", options.study, [*STUDIES, SCALING])
     if options.t_end is not None and options.steps is not None:
         raise InputError("--t-end and --steps both say when to stop; give one of the two")
-    system, parameters = get("wang"), pairs("set", options.set)
+    system, parameters = catalogue.system("wang"), pairs("set", options.set)
     found: dict[str, Any] = {"seeds": seeds(options.seeds, SEEDS.get(options.study, 1))}
     for name in parameters:
         known = [*(p.name for p in system.parameters), "sequences"]

@@ -14,9 +14,13 @@ from typing import Any
 
 from reduced_dynamics.compilation import cache
 from reduced_dynamics.core.errors import CacheWarning, InputError
+from reduced_dynamics.core.identity import identity
 from reduced_dynamics.core.system import ReducedSystem
 
 log = logging.getLogger(__name__)
+
+#: The module that makes modules; what it depends on lowers, prints and decorates.
+PRINTER = "reduced_dynamics.compilation.codegen"
 
 _STATE = "float64[::1]"
 _TABLE = "float64[:, ::1]"
@@ -113,7 +117,7 @@ class CompiledSystem(CompiledModule):
     Attributes
     ----------
     source : str
-        Hash of the derivation.
+        Hash of the derivation, and of what makes a module of it.
     observables : tuple of str
         What `value_table` holds after the loss, by column.
     invariant_coordinates : dict of str to tuple of str
@@ -124,7 +128,8 @@ class CompiledSystem(CompiledModule):
 
     def __init__(self, system: ReducedSystem, values: Mapping[str, Any]):
         structure = "-".join(f"{k}={values[k]}" for k in system.structure)
-        self.source = cache.key(system.name, structure, system.key)
+        follows_from = identity(system.derive, PRINTER)
+        self.source = cache.key(system.name, structure, system.key, follows_from)
         name = f"{re.sub(r'[^A-Za-z0-9._-]', '_', system.name)[:40]}-{self.source}"
 
         def build() -> str:

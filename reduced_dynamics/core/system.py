@@ -201,6 +201,74 @@ def numeric(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
+class Horizon:
+    """How long a run lasts that is not told: until the head has formed and the loss has settled.
+
+    Attributes
+    ----------
+    bound : str
+        When it ends at the latest, as an expression over the parameters; empty if the horizon must
+        be given.
+    missing : str
+        Where there is none, the sentence that says why and what to give.
+    formed : tuple of str
+        Events without which it does not end before its bound.
+    plateaus : bool
+        Whether the loss may rest long before it falls on, so that a run is not over when it has
+        settled: it then lasts until the bound, unless the loss converges.
+    """
+
+    bound: str = ""
+    missing: str = ""
+    formed: tuple[str, ...] = ()
+    plateaus: bool = False
+
+    def of(self, name: str) -> str:
+        """The bound of the system `name`.
+
+        Raises
+        ------
+        InputError
+            If there is none.
+        """
+        if not self.bound:
+            raise InputError(
+                self.missing or f"{name} declares no automatic horizon; give t_end (--t-end)"
+            )
+        return self.bound
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What integrators may know of a flow, to be quick and as precise as they are asked to be.
+
+    Attributes
+    ----------
+    precise : bool
+        Whether the right-hand side keeps its relative precision after emergence too (closed form,
+        few terms); integrators then need not stay above its rounding errors.
+    local : float, optional
+        The part of the tolerances that a multistep method's step gets, as measured for this
+        system; None for that of `reduced_dynamics.integration.flow`.
+    costly : bool
+        Whether the loss and the observables take about as long as a step; they are then computed
+        within a step only where an event may lie there.
+    tempo : float, optional
+        For a state that comes to move as log t: the time from which on it may. scipy's methods are
+        then given log(1 + t/tempo) for time.
+    chart : callable, optional
+        From parameter values to whether solvers are given the derivation's chart for a state
+        (`derivations.core.derivation.Chart`), with no coordinate held.
+    """
+
+    precise: bool = False
+    local: float | None = None
+    costly: bool = False
+    tempo: float | None = None
+    chart: Callable[[Mapping[str, Any]], bool] | None = None
+
+
+@dataclass(frozen=True)
 class ReducedSystem:
     """A gradient flow in a few named coordinates: dz/dt = −∂loss/∂z, times a derived mobility
     where a coordinate is a function of the weight that descends.
@@ -233,35 +301,10 @@ class ReducedSystem:
     stages : callable
         From parameter values to the changes of parameters for successive runs, each for an equal
         part of the horizon, where training is in stages; empty where it is one run.
-    remarks : callable
-        From a trajectory to further lines of its report.
-    figure : callable
-        From a trajectory to its figure, where the general one does not do.
-    horizon : str
-        Bound of an automatic horizon, as an expression over the parameters; empty if the horizon
-        must be given.
-    no_horizon : str
-        Where there is none, the sentence that says why and what to give.
-    formed : tuple of str
-        Events without which an automatic horizon does not end before its bound.
-    plateaus : bool
-        Whether the loss may rest long before it falls on, so that a run is not over when it has
-        settled: an automatic horizon is then its bound, unless the loss converges.
-    precise : bool
-        Whether the right-hand side keeps its relative precision after emergence too (closed form,
-        few terms); integrators then need not stay above its rounding errors.
-    local : float, optional
-        The part of the tolerances that a multistep method's step gets, as measured for this
-        system; None for that of `reduced_dynamics.integration.flow`.
-    costly : bool
-        Whether the loss and the observables take about as long as a step; they are then computed
-        within a step only where an event may lie there.
-    tempo : float, optional
-        For a state that comes to move as log t: the time from which on it may. scipy's methods are
-        then given log(1 + t/tempo) for time.
-    chart : callable, optional
-        From parameter values to whether solvers are given the derivation's chart for a state
-        (`derivations.core.derivation.Chart`), with no coordinate held.
+    horizon : Horizon
+        How long a run lasts that is not told.
+    hints : Hints
+        What integrators may know of the flow.
     key : str
         Identifies the equations where they do not follow from this package's sources.
     home : str
@@ -286,17 +329,8 @@ class ReducedSystem:
     choose: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _nothing
     adapt: Callable[[Mapping[str, Any]], ReducedSystem] | None = field(default=None, repr=False)
     stages: Callable[[Mapping[str, Any]], Sequence[Mapping[str, Any]]] = _nothing
-    remarks: Callable[[Any], Sequence[str]] = _nothing
-    figure: Callable[[Any], Any] | None = None
-    horizon: str = ""
-    no_horizon: str = ""
-    formed: tuple[str, ...] = ()
-    plateaus: bool = False
-    precise: bool = False
-    local: float | None = None
-    costly: bool = False
-    tempo: float | None = None
-    chart: Callable[[Mapping[str, Any]], bool] | None = None
+    horizon: Horizon = Horizon()
+    hints: Hints = Hints()
     key: str = field(default="", repr=False)
     home: str = field(default="", repr=False)
 

@@ -52,13 +52,6 @@ class Context:
         """`progress` whose texts begin with a label."""
         return lambda what, share: self.progress(f"{label}: {what}", share)
 
-    def training(self, *now: Any) -> None:
-        """`progress` for a training, as long as its loop says (step, steps, loss, seconds left)."""
-        if len(now) == 4:
-            step, steps, loss, left = now
-            now = f"step {step} of {steps}, loss {loss:.4g}, {left:.0f} s left", step / steps
-        self.progress(*now)
-
 
 @dataclass(frozen=True)
 class Conclusion:

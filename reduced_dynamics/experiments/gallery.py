@@ -1,9 +1,9 @@
 """All experiments into one folder with an index page; what is already there is not made again.
 
-Beside every result ``NAME.nc`` lies its figure, ``NAME.svg``. A result says with which settings,
-versions and sources it was made, and only if these are today's is it taken as made. So an
-interrupted gallery is taken up where it stopped, and an experiment that fails does not keep the
-others from being made.
+Beside every result ``NAME.nc`` lies its figure, ``NAME.svg``, always drawn anew. A result says
+with which settings, versions and sources it was made, and only if these are today's is it taken
+as made. So an interrupted gallery is taken up where it stopped, and an experiment that fails does
+not keep the others from being made.
 """
 
 from __future__ import annotations
@@ -132,10 +132,11 @@ def _one(experiment: Experiment, folder: Path, given: Mapping[str, Any], context
     name = experiment.name
     try:
         kept = _kept(experiment, folder, given, context.size)
-        if kept is not None:
-            return Entry(name, "kept", kept)
-        result = perform(experiment, given, replace(context, progress=context.labelled(name)))
-        result.save(folder / f"{name}.nc")
+        result = kept or perform(
+            experiment, given, replace(context, progress=context.labelled(name))
+        )
+        if kept is None:
+            result.save(folder / f"{name}.nc")
         save_figure(result.plot(), folder / f"{name}.svg")
     except ExperimentInterrupted:
         raise KeyboardInterrupt from None
@@ -149,18 +150,15 @@ def _one(experiment: Experiment, folder: Path, given: Mapping[str, Any], context
         # and the page names what went wrong.
         said = f"{type(error).__name__}: {error}; a fault of this program, please report it"
         return Entry(name, "failed", error=said, exit_code=1)
-    return Entry(name, "made", result)
+    return Entry(name, "made" if kept is None else "kept", result)
 
 
 def _kept(
     experiment: Experiment, folder: Path, given: Mapping[str, Any], size: str
 ) -> Result | None:
     """The result that is there already and was made with the same settings and sources."""
-    paths = [folder / f"{experiment.name}.{ending}" for ending in ("nc", "svg")]
-    if not all(path.is_file() for path in paths):
-        return None
     try:
-        found = Result.load(paths[0], experiment)
+        found = Result.load(folder / f"{experiment.name}.nc", experiment)
     except InputError:
         return None
     settings = as_json(collect(experiment.settings, given, size, experiment.name))

@@ -18,11 +18,13 @@ import numpy as np
 
 from reduced_dynamics.compilation import cache
 from reduced_dynamics.core.errors import InputError, ReducedDynamicsError, check_interrupt
+from reduced_dynamics.core.identity import identity
 from reduced_dynamics.experiments.experiment import Conclusion, Context, Experiment
 from reduced_dynamics.experiments.result import Result
 from reduced_dynamics.experiments.setting import Settings, collect
 from reduced_dynamics.io import bundle, files
-from reduced_dynamics.training.loop import TrainingInterrupted, versions
+from reduced_dynamics.io.versions import versions
+from reduced_dynamics.training.loop import TrainingInterrupted
 
 
 class ExperimentInterrupted(ReducedDynamicsError):
@@ -131,13 +133,11 @@ def command(experiment: Experiment, settings: Mapping[str, Any], size: str) -> s
 
 
 def source(experiment: Experiment) -> str:
-    """Hash of everything that an experiment's result depends on."""
-    package = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256(experiment.name.encode())
-    for root in (package, package.parent / "derivations"):
-        for path in sorted(root.rglob("*.py")):
-            digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
+    """Hash of the sources and versions that an experiment's result follows from.
+
+    The figure is not among them: it is drawn from the result whenever it is asked for.
+    """
+    return identity(experiment.parts, experiment.work, experiment.conclude, experiment.judge)[:16]
 
 
 def as_json(value: Any) -> Any:
@@ -210,7 +210,7 @@ def _work(
         tasks = {
             pool.submit(
                 _one, experiment, settings, key, arguments,
-                experiment.within(quiet, folder, key, many), folder,
+                experiment.within(quiet, folder, key, many=False), folder,
             ): key
             for key, arguments in left.items()
         }  # fmt: skip
@@ -219,7 +219,8 @@ def _work(
                 yield tasks[task], task.result()
                 context.progress(f"{count} of {len(parts)} parts", count / len(parts))
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            # What has begun ends, and is kept.
+            pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 

@@ -16,7 +16,7 @@ from reduced_dynamics.integration.problem import CONVERGENCE, Problem
 #: The tolerances asked for are the trajectory's. Multistep methods control the error of a step,
 #: and over some thousand steps these were measured to add up to some hundred times a step's; so
 #: they are given this part of the tolerances: (precise systems, others). Radau's error estimate
-#: is pessimistic instead. A system may state what was measured for it (`ReducedSystem.local`).
+#: is pessimistic instead. A system may state what was measured for it (`Hints.local`).
 LOCAL = {"LSODA": (1e-4, 1e-3), "BDF": (1e-4, 1e-3), "Radau": (1.0, 1.0)}
 #: Below this, rounding errors are taken for errors of the method.
 LEAST_RTOL = 5e-14
@@ -60,7 +60,7 @@ class _Clock:
         self.bases: list[float] = []
         self.spent = {"rhs": 0, "jac": 0}
         self.longest = problem.options.max_step
-        self.tempo = problem.system.tempo if self.longest == math.inf else None
+        self.tempo = problem.system.hints.tempo if self.longest == math.inf else None
         self.method = problem.options.method
         self.relief = 0.0
         self.chart = chart_of(problem)
@@ -131,7 +131,7 @@ class _Clock:
         strict tolerances it is after emergence; it then crawls at the stability limit (measured:
         156 000 steps for musat19 at N = 10⁴, against 4 000). The run goes on with BDF.
         """
-        every = self.LOOK * (10 if self.problem.system.costly else 1)
+        every = self.LOOK * (10 if self.problem.system.hints.costly else 1)
         if self.method != "LSODA" or self.steps % every:
             return False
         explicit = self.solver._lsoda_solver._integrator.iwork[18] == 1
@@ -178,7 +178,7 @@ class _Clock:
 
     def _moves(self) -> bool:
         """Whether the rate of change is finite; of a costly system, the next step finds out."""
-        costly = self.problem.system.costly
+        costly = self.problem.system.hints.costly
         return costly or bool(np.isfinite(self.chart.rate(0.0, self.solver.y)).all())
 
     @property
@@ -217,9 +217,9 @@ class _Clock:
 
 def _local(system, method: str) -> float:
     """The part of the tolerances that a step gets."""
-    if system.local is not None and method != "Radau":
-        return system.local
-    return LOCAL[method][0 if system.precise else 1]
+    if system.hints.local is not None and method != "Radau":
+        return system.hints.local
+    return LOCAL[method][0 if system.hints.precise else 1]
 
 
 def run_flow(problem, recorder, progress) -> str:
@@ -230,8 +230,8 @@ def run_flow(problem, recorder, progress) -> str:
 
 
 def _run(problem, recorder, progress) -> str:
-    clock, settled = _Clock(problem), problem.system.precise
-    patience = PATIENCE * (PRECISE if problem.system.precise else 1)
+    clock, settled = _Clock(problem), problem.system.hints.precise
+    patience = PATIENCE * (PRECISE if problem.system.hints.precise else 1)
     recorder.stats |= clock.chart.stats
     inside = lobatto(NODES)[1:-1]
     mark = 0.0
@@ -263,8 +263,7 @@ def _run(problem, recorder, progress) -> str:
         if not settled and CONVERGENCE.name in recorder.seen:
             clock.relax()
             settled = True
-        if progress is not None:
-            progress(recorder.progress())
+        recorder.tell(progress)
         message = recorder.done()
         if message is not None:
             return message
@@ -278,7 +277,7 @@ def _run(problem, recorder, progress) -> str:
 
 def _values(problem, recorder, nodes) -> np.ndarray:
     """Loss and observables at every second node without the first, or at the last node alone."""
-    if problem.system.costly:
+    if problem.system.hints.costly:
         end = problem.compiled.value_table(nodes[-1:], problem.par)
         if _far(problem.watched_values(np.array([*recorder.table[-2:], end[0]]))):
             return end

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 
-#: Systems whose trajectories are drawn in a way of their own, and the modules that do.
-_OWN = {"wang": "reduced_dynamics.families.wang.phase_figures"}
 #: A coordinate that moves by less than this fraction of the largest move goes without a label.
 NOTICEABLE = 0.01
 
@@ -193,8 +190,6 @@ def trajectory_figure(trajectory: Trajectory) -> Figure:
     matplotlib.figure.Figure
         7 inches wide, the text width of a paper.
     """
-    if trajectory.system in _OWN:
-        return import_module(_OWN[trajectory.system]).trajectory_figure(trajectory)
     with style():
         happened = [symbol(name) for name, t in trajectory.events.items() if t is not None]
         above = 0.5 if _event_sizes(happened, width=170.0)[1] else 0.25

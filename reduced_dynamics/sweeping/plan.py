@@ -316,10 +316,8 @@ def _check_expressions(settings: Settings, own: ReducedSystem, values) -> None:
     if settings.full:
         return
     if settings.t_end == "auto":
-        if not own.horizon and not (own.no_horizon and settings.resolved.horizon):
-            raise InputError(
-                own.no_horizon or f"{own.name} declares no automatic horizon; give --t-end"
-            )
+        if not (own.horizon.missing and settings.resolved.horizon.bound):
+            own.horizon.of(own.name)
     elif isinstance(settings.t_end, str):
         evaluate(settings.t_end, numbers)
     for time in settings.at:

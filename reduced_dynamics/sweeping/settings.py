@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from reduced_dynamics.catalogue import SYSTEMS, get
-from reduced_dynamics.compilation import cache
+from reduced_dynamics.compilation.compiled import PRINTER
 from reduced_dynamics.core.errors import InputError, unknown
+from reduced_dynamics.core.identity import identity
 from reduced_dynamics.core.system import ReducedSystem
 from reduced_dynamics.integration.problem import ATOL, RTOL, THRESHOLD, Options
 
@@ -139,7 +140,7 @@ class Settings:
             and self.dynamics == "flow"
             and self.max_step is None
             and "trajectory" not in self.keep
-            and not self.resolved.costly
+            and not self.resolved.hints.costly
         )
         return "ensemble" if together else "single"
 
@@ -176,7 +177,8 @@ def by_name(system: ReducedSystem | str) -> str | ReducedSystem:
 @memoised
 def derivation() -> str:
     """Hash of everything that results follow from: derivations, integrators and versions."""
-    digest = hashlib.sha256(cache.fingerprint().encode())
+    derived = identity(*(system.derive for system in SYSTEMS.values()), PRINTER)
+    digest = hashlib.sha256(derived.encode())
     here = Path(__file__).resolve().parent.parent
     folders = ("core", "compilation", "integration", "families", "training", "sweeping")
     sources = [path for folder in folders for path in (here / folder).rglob("*.py")]

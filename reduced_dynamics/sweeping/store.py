@@ -23,7 +23,7 @@ import numpy as np
 
 from reduced_dynamics._version import __version__
 from reduced_dynamics.core.errors import InputError, ReducedDynamicsError
-from reduced_dynamics.integration.recorder import versions
+from reduced_dynamics.io.versions import versions
 from reduced_dynamics.sweeping import damage, disk
 from reduced_dynamics.sweeping.plan import Plan
 from reduced_dynamics.sweeping.variables import STATUS, Variable

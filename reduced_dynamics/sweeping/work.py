@@ -14,8 +14,7 @@ import numpy as np
 from reduced_dynamics.core.errors import InputError, IntegrationError
 from reduced_dynamics.core.expressions import evaluate
 from reduced_dynamics.core.system import numeric
-from reduced_dynamics.integration.horizons import Horizons
-from reduced_dynamics.integration.many import Preparation
+from reduced_dynamics.integration.many import integrate_many
 from reduced_dynamics.integration.one import integrate, report_at
 from reduced_dynamics.sweeping.axes import START
 from reduced_dynamics.sweeping.settings import Settings, derivation
@@ -145,22 +144,16 @@ def _together(task: Task, table: _Table, rows: np.ndarray, threads: int) -> None
         "clamp": settings.clamp,
     }
     given, moved = {**settings.parameters, **parameters}, {**settings.start, **starts}
-    t_end = settings.t_end
     try:
-        if t_end == "auto":
-            t_end = Horizons(
-                settings.resolved, given, moved, settings.at, threads, None, **options
-            ).ends
-        prepared = Preparation(
-            settings.resolved, given, t_end=t_end, starts=moved, at=settings.at, **options
-        )
-        refused = np.array([bool(r) for r in prepared.reasons])
-        found = prepared.run(threads)
+        found = integrate_many(
+            settings.resolved, given, t_end=settings.t_end, starts=moved, at=settings.at,
+            threads=threads, **options,
+        )  # fmt: skip
     except InputError as error:  # nothing here can be integrated
         table.put(STATUS, rows, REFUSED)
         table.put(REASON, rows, str(error))
         return
-    failed = ~found.done
+    refused, failed = found.refused, ~found.done
     table.put(STATUS, rows, np.where(refused, REFUSED, np.where(failed, FAILED, COMPLETE)))
     table.put(REASON, rows, np.array(found.reasons, dtype=object))
     table.put("t_reached", rows, np.where(refused, np.nan, found.t))
@@ -193,7 +186,7 @@ def _single(task: Task, table: _Table, threads: int, stopped) -> None:
     system = settings.resolved
     kept: list[Any] = []
 
-    def watch(_) -> None:
+    def watch(*_) -> None:
         if stopped():
             raise Stopped
 

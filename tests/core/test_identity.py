@@ -1,7 +1,6 @@
 """Identities follow what is imported, however it is imported, and nothing else."""
 
 import ast
-import shutil
 import subprocess
 import sys
 from functools import partial
@@ -15,50 +14,10 @@ from reduced_dynamics.core.identity import identity, modules
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def forget():
-    """As in a new process."""
-    for found in ("location", "_version", "_file", "_read", "_imports", "_module", "_of_modules"):
-        getattr(identities, found).cache_clear()
-
-
-@pytest.fixture
-def tree(tmp_path, monkeypatch):
-    """A copy of the packages, which identities are taken of; and the package "toy"."""
-    for package in ("derivations", "reduced_dynamics"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=ignored)
-    monkeypatch.syspath_prepend(tmp_path)
-    forget()
-    monkeypatch.setattr(identities, "location", lambda top: str(tmp_path / top))
-    yield tmp_path
-    monkeypatch.undo()
-    forget()
-
-
 def write(tree, **texts):
+    (tree / "toy").mkdir()
     for name, text in texts.items():
-        path = tree / "toy" / f"{name}.py"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-    forget_files()
-
-
-def forget_files():
-    for found in ("_file", "_read", "_imports", "_module", "_of_modules"):
-        getattr(identities, found).cache_clear()
-
-
-def changes(tree, path, *roots, text="\n#"):
-    """Whether an edit of a file changes the identity of the roots."""
-    before, file = identity(*roots), tree / path
-    old = file.read_text()
-    file.write_text(old + text)
-    forget_files()
-    after = identity(*roots)
-    file.write_text(old)
-    forget_files()
-    assert identity(*roots) == before
-    return after != before
+        (tree / "toy" / f"{name}.py").write_text(text)
 
 
 @pytest.mark.parametrize(
@@ -82,12 +41,13 @@ def changes(tree, path, *roots, text="\n#"):
         "from toy import between",
     ],
 )
-def test_every_import_counts(tree, line):
+def test_every_import_counts(tree, changes, line):
     between = "from .other import x"
     write(tree, __init__="", root=line, other="x = 1", between=between, beside="x = 2")
-    assert changes(tree, "toy/root.py", "toy.root")
-    assert changes(tree, "toy/other.py", "toy.root")
-    assert not changes(tree, "toy/beside.py", "toy.root")
+    root = partial(identity, "toy.root")
+    assert changes("toy/root.py", root)
+    assert changes("toy/other.py", root)
+    assert not changes("toy/beside.py", root)
 
 
 def test_circles_end_and_dots_climb(tree):
@@ -95,7 +55,6 @@ def test_circles_end_and_dots_climb(tree):
     (tree / "toy/deep").mkdir()
     (tree / "toy/deep/__init__.py").write_text("from .inner import x")
     (tree / "toy/deep/inner.py").write_text("from ..other import x\nfrom .. import other")
-    forget_files()
     assert {*modules("toy.root")} == {"toy.root", "toy.deep", "toy.deep.inner", "toy.other"}
 
 
@@ -144,10 +103,11 @@ def derive(values, factor=1):
     return Windows, helper(), values["a"] * 2
 
 
-def test_a_function_stands_for_its_code_and_what_it_imports(tree):
-    assert changes(tree, "derivations/core/windows.py", derive)
-    assert changes(tree, "derivations/core/staged.py", derive)
-    assert not changes(tree, "derivations/core/dense.py", derive)
+def test_a_function_stands_for_its_code_and_what_it_imports(changes):
+    of_derive = partial(identity, derive)
+    assert changes("derivations/core/windows.py", of_derive)
+    assert changes("derivations/core/staged.py", of_derive)
+    assert not changes("derivations/core/dense.py", of_derive)
 
     def variant(*old_and_new):
         scope = {}

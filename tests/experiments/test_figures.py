@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reduced_dynamics.commands import main
+from reduced_dynamics.commands.main import main
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.experiments import caption, folder, registry
 from reduced_dynamics.experiments.caption import Finding

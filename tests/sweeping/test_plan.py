@@ -9,13 +9,13 @@ import sympy as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reduced_dynamics import InputError, get, gradient_flow
+from reduced_dynamics import InputError, catalogue, gradient_flow
 from reduced_dynamics.sweeping.axes import axis, quantities, sampled
 from reduced_dynamics.sweeping.run import planned
 from reduced_dynamics.sweeping.settings import Settings
 from reduced_dynamics.sweeping.variables import variables
 
-SYSTEM = get("musat3")
+SYSTEM = catalogue.system("musat3")
 KNOWN = quantities(SYSTEM, {c.name: c.meaning for c in SYSTEM.coordinates})
 N, QUERY, ALPHA = KNOWN["N"], KNOWN["query"], KNOWN["start.alpha3"]
 

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import reduced_dynamics as rd
-from reduced_dynamics.commands import main
+from reduced_dynamics.commands.main import main
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.integration.rosenbrock import single
 from reduced_dynamics.sweeping import disk, reading, runners, store, work
@@ -83,7 +83,7 @@ def test_every_point_is_what_run_makes_of_it(monkeypatch):
             assert point.final_alpha3 == pytest.approx(run.final["alpha3"], rel=1e-7)
             assert point.final_loss == pytest.approx(run.loss[-1], rel=1e-6)
             assert point.at_t.values.tolist() == [n, 7.5]
-            report = rd.report_at(rd.get("musat3"), run, [n, 7.5])
+            report = rd.report_at(rd.system("musat3"), run, [n, 7.5])
             for name in ("loss", "A", "alpha3", "gamma3"):
                 np.testing.assert_allclose(point[f"at_{name}"], report[name], rtol=1e-7)
     assert (found.status == 1).all()
@@ -179,7 +179,7 @@ def test_trainings():
 
     found = rd.sweep("musat3", grid={"seed": "0,1", "batch": [8]}, full=True, t_end=4.0,
                      parameters={"N": 2, "D": 8, "learning_rate": 0.5})  # fmt: skip
-    again = validate(rd.get("musat3"), {"N": 2, "D": 8}, seed=1, batch=8, learning_rate=0.5,
+    again = validate(rd.system("musat3"), {"N": 2, "D": 8}, seed=1, batch=8, learning_rate=0.5,
                      t_end=4.0)  # fmt: skip
     point = found.sel(seed=1, batch=8)
     assert float(point.largest_error) == again.worst[0]

@@ -9,4 +9,10 @@ FAMILY = Family(
     systems={
         "chen": "reduced_dynamics.families.chen.system:CHEN",
     },
+    pictures={
+        "chen": "reduced_dynamics.families.chen.selection_figure:selection_figure",
+    },
+    remarks={
+        "chen": "reduced_dynamics.families.chen.population:forecast",
+    },
 )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from reduced_dynamics.families.chen import population as markov
-from reduced_dynamics.families.chen.system import PARTS
+from reduced_dynamics.families.chen.system import CHEN, PARTS
 from reduced_dynamics.integration.one import integrate
 
 #: Dirichlet parameters, starts of W and losses of the criterion's study: twenty settings.
@@ -73,7 +73,7 @@ def _until_selected(values, t_end: float, rtol: float, progress):
     """A flow long enough for a subset to win: horizons ten times as long until one does."""
     horizon = min(30.0, t_end)
     while True:
-        trajectory = integrate("chen", values, t_end=horizon, rtol=rtol, progress=progress)
+        trajectory = integrate(CHEN, values, t_end=horizon, rtol=rtol, progress=progress)
         if trajectory.events["T_selected"] is not None or horizon >= t_end:
             return trajectory
         horizon = min(10.0 * horizon, t_end)
@@ -103,7 +103,7 @@ def stage_study(
     orders = ("joint", *("-".join(order) for order in itertools.permutations(PARTS)))
     for training in orders:
         values = {**(parameters or {}), "training": training}
-        trajectory = integrate("chen", values, t_end=t_end, rtol=rtol, progress=progress)
+        trajectory = integrate(CHEN, values, t_end=t_end, rtol=rtol, progress=progress)
         won = markov.winner(trajectory)
         heads = [int(h) for h in won] if won not in (None, "empty") else []
         yield {
@@ -143,11 +143,11 @@ def step_study(
         ``growth``, by how much log Σ c² rose, which the flow conserves.
     """
     values = dict(parameters or {})
-    flow = integrate("chen", values, t_end=t_end, rtol=rtol, progress=progress)
+    flow = integrate(CHEN, values, t_end=t_end, rtol=rtol, progress=progress)
     selector = np.array([name.startswith("c_") for name in flow.coordinates])
     before: Row | None = None
     for step in steps:
-        found = integrate("chen", values, t_end=t_end, dynamics="gd", step=step, progress=progress)
+        found = integrate(CHEN, values, t_end=t_end, dynamics="gd", step=step, progress=progress)
         difference = np.abs(found.z[-1] - flow.z[-1])
         row = {
             "step": step,

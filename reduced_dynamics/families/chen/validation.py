@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from reduced_dynamics.catalogue import get
 from reduced_dynamics.core.errors import InputError, IntegrationError
 from reduced_dynamics.core.expressions import evaluate
+from reduced_dynamics.core.progress import Progress, silent
 from reduced_dynamics.core.system import Parameter, ReducedSystem, numeric
 from reduced_dynamics.core.trajectory import Trajectory
 from reduced_dynamics.families.chen import recorded as recorded_markov
@@ -31,9 +31,9 @@ from reduced_dynamics.families.chen.full.task import Sequences, sample_sequences
 from reduced_dynamics.families.chen.full.training import MarkovConfig, train_markov
 from reduced_dynamics.families.chen.full.windows import compress
 from reduced_dynamics.families.chen.population import log10_p
+from reduced_dynamics.families.chen.system import CHEN
 from reduced_dynamics.families.musat.validation import check_steps
 from reduced_dynamics.integration.one import integrate, report_at
-from reduced_dynamics.training.loop import Progress
 
 #: The default horizon, and how many seeds: five trainings of a second or two.
 HORIZON, SEEDS = 1000.0, 5
@@ -167,7 +167,7 @@ class Job:
         root, end = os.path.splitext(os.fspath(path))
         return f"{root}-seed{self.config.seed}{end}"
 
-    def run(self, progress: Progress | None = None, checkpoint=None) -> Run:
+    def run(self, progress: Progress = silent, checkpoint=None) -> Run:
         """Train; arguments and errors are those of `train_markov`."""
         return self.compare(train_markov(self.config, progress, checkpoint)[0])
 
@@ -209,7 +209,7 @@ def _kernels(parameters: Mapping[str, Any]) -> int:
 
     Their tables have an entry for every window of 2H - 1 states and the next one.
     """
-    known = {p.name: p for p in get("chen").parameters}
+    known = {p.name: p for p in CHEN.parameters}
     S, H = (known[k].parse(parameters.get(k, known[k].default)) for k in "SH")
     usual, each = 3**6, S ** (2 * H)
     return int(min(POPULATION["kernels"], max(POPULATION["kernels"] * usual / each, FEW)))
@@ -248,7 +248,7 @@ def plan(
     """
     given = POPULATION | {"kernels": _kernels(parameters or {})} | dict(parameters or {})
     own = {p.name: p.parse(given.pop(p.name, p.default)) for p in OWN}
-    system = get("chen")
+    system = CHEN
     values = system.values(given)
     if not 0.0 < learning_rate < np.inf:
         raise InputError(f"the learning rate must be positive, not {learning_rate:g}")

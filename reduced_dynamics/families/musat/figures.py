@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reduced_dynamics.families.musat.full.emergence import MEASURES, Emergence
+from reduced_dynamics.families.musat.emergence import MEASURES, Emergence
 from reduced_dynamics.families.musat.validation import Study
 from reduced_dynamics.plotting.style import finish, grid, heading, line_styles, style
 

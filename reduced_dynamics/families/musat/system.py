@@ -9,6 +9,8 @@ from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.core.system import (
     Coordinate,
     Event,
+    Hints,
+    Horizon,
     Invariant,
     Observable,
     Parameter,
@@ -219,8 +221,7 @@ def _system(**own) -> ReducedSystem:
         sampling=_bank_errors,
         check=_check,
         choose=_choose,
-        horizon="1000 * N**2 + 1000 * N",
-        formed=("t_half_loss",),
+        horizon=Horizon("1000 * N**2 + 1000 * N", formed=("t_half_loss",)),
         **own,
     )
 
@@ -254,6 +255,5 @@ MUSAT3 = _system(
         ),
     ),
     derive=_derive3,
-    precise=True,
-    chart=_cancels,
+    hints=Hints(precise=True, chart=_cancels),
 )

@@ -24,13 +24,12 @@ from reduced_dynamics.compilation.compiled import compile_system
 from reduced_dynamics.core.errors import InputError, IntegrationError, unknown
 from reduced_dynamics.core.expressions import evaluate
 from reduced_dynamics.core.fits import power_law
+from reduced_dynamics.core.progress import Progress, silent
 from reduced_dynamics.core.system import ReducedSystem
 from reduced_dynamics.core.trajectory import Trajectory
 from reduced_dynamics.families.musat.full.disentangled import COORDINATES
 from reduced_dynamics.families.musat.full.disentangled_training import TrainingConfig, train
 from reduced_dynamics.integration.one import integrate, report_at
-from reduced_dynamics.training.loop import Progress
-from reduced_dynamics.training.optimisers import optimiser as make_optimiser
 
 #: Pairs, unless said otherwise: training all 28 D² weights takes seconds.
 PAIRS = 4
@@ -219,15 +218,15 @@ class Job:
         what = f"-{self.over}{self.value:g}" if self.over else ""
         return f"{root}{what}-seed{self.config.seed}{end}"
 
-    def run(self, progress: Progress | None = None, checkpoint=None) -> Comparison:
+    def run(self, progress: Progress = silent, checkpoint=None) -> Comparison:
         """Train, integrate, compare; arguments and errors are those of `training.train`."""
         # A first derivation takes a minute; an interruption there must not cost the training.
         compile_system(self.system, self.parameters)
         return self.compare(self.train(progress, checkpoint))
 
-    def train(self, progress: Progress | None = None, checkpoint=None) -> Trajectory:
+    def train(self, progress: Progress = silent, checkpoint=None) -> Trajectory:
         """The full model's trajectory."""
-        return train(self.config, progress, checkpoint)
+        return train(self.config, progress, checkpoint)[0]
 
     def compare(self, full: Trajectory) -> Comparison:
         """Lay the reduced flow over a trajectory of the full model, which may have been cut short.
@@ -425,7 +424,7 @@ def validate(
     parameters: Mapping[str, Any] | None = None,
     *,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     checkpoint=None,
     **options: Any,
 ) -> Comparison:
@@ -436,8 +435,8 @@ def validate(
     system, parameters, **options
         Those of `plan`.
     seed : int
-    progress : callable, optional
-        ``progress(step, steps, loss, seconds_left)``.
+    progress : callable
+        See `core.progress`.
     checkpoint : path, optional
         An ``.npz`` file, kept up to date, from which training is resumed if it exists.
 
@@ -568,10 +567,7 @@ def fit(x: np.ndarray, y: np.ndarray) -> Slope:
 
 def stretch(config: TrainingConfig) -> float:
     """How much faster than step × learning rate the optimiser's long steps go: 1/(1 − μ)."""
-    if config.optimiser == "flow":
-        return 1.0
-    method = make_optimiser(config.optimiser, config.learning_rate)
-    return 1.0 / (1.0 - getattr(method, "momentum", 0.0))
+    return 1.0 / (1.0 - getattr(config.method, "momentum", 0.0))
 
 
 def in_flow_time(full: Trajectory, config: TrainingConfig) -> Trajectory:

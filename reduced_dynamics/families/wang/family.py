@@ -24,4 +24,10 @@ FAMILY = Family(
         "theorem-3-3": "reduced_dynamics.families.wang.experiments.theorem_3_3:EXPERIMENT",
         "theorem-3-4": "reduced_dynamics.families.wang.experiments.theorem_3_4:EXPERIMENT",
     },
+    pictures={
+        "wang": "reduced_dynamics.families.wang.phase_figures:trajectory_figure",
+    },
+    remarks={
+        "wang": "reduced_dynamics.families.wang.remarks:remarks",
+    },
 )

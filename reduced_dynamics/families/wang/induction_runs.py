@@ -107,7 +107,7 @@ def config(settings: Settings, **changes: Any) -> InductionConfig:
 
 def train(_: Settings, config: InductionConfig, context: Context) -> dict[str, Any]:
     """One part: a trajectory, and the errors of predictors that compare 0, 1, … n − 1 tokens."""
-    full = train_induction(config, context.training, context.checkpoint)
+    full, _ = train_induction(config, context.progress, context.checkpoint)
     return {"full": full, "levels": levels(config.n, config.L, config.d, config.w_star)}
 
 

@@ -108,15 +108,3 @@ def _peaks(rate: np.ndarray, slow: float) -> list[int]:
         else:
             kept.append(k)
     return kept
-
-
-def first_reach(t: np.ndarray, values: np.ndarray, level: float) -> float | None:
-    """When `values` first reach `level`, linear between the times `t`; None if they never do."""
-    above = np.flatnonzero(values >= level)
-    if not above.size:
-        return None
-    i = above[0]
-    if i == 0:
-        return float(t[0])
-    share = (level - values[i - 1]) / (values[i] - values[i - 1])
-    return float(t[i - 1] + share * (t[i] - t[i - 1]))

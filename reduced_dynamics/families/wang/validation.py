@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.core.progress import Progress, silent
 from reduced_dynamics.core.system import ReducedSystem, numeric
 from reduced_dynamics.core.trajectory import Trajectory
 from reduced_dynamics.families.musat.validation import (
@@ -31,7 +32,6 @@ from reduced_dynamics.families.wang.full.mixed_target_training import (
     train_mixed_target,
 )
 from reduced_dynamics.integration.one import report_at
-from reduced_dynamics.training.loop import Progress
 
 #: The default horizon: 3680 at the paper's values, a fifth more than it takes to converge.
 HORIZON = "1.2 * L * (1 + alpha_star)**2 / w_star**teacher_exponent * log(1 / sigma_init)"
@@ -109,14 +109,14 @@ class MixedJob(Job):
     studies: ClassVar[Mapping[str, tuple[str, tuple[float, ...]]]] = STUDIES
     comparison: ClassVar[type[Comparison]] = MixedComparison
 
-    def run(self, progress: Progress | None = None, checkpoint=None) -> MixedComparison:
+    def run(self, progress: Progress = silent, checkpoint=None) -> MixedComparison:
         """Train, integrate, compare; see `Job.run`."""
         self.system.pack(self.parameters)  # tables are made first, and kept, as derivations are
         return super().run(progress, checkpoint)
 
-    def train(self, progress: Progress | None = None, checkpoint=None) -> Trajectory:
+    def train(self, progress: Progress = silent, checkpoint=None) -> Trajectory:
         """The full model's trajectory."""
-        return train_mixed_target(self.config, progress, checkpoint)
+        return train_mixed_target(self.config, progress, checkpoint)[0]
 
     def compare(self, full: Trajectory) -> MixedComparison:
         """Lay the reduced flow over a trajectory of the full model; see `Job.compare`."""
@@ -126,7 +126,7 @@ class MixedJob(Job):
         flow = None
         if self.over == "step":
             own = replace(self.config, optimiser="flow")
-            flow = train_mixed_target(own)
+            flow, _ = train_mixed_target(own)
         return replace(found, reduced_parts=parts, flow=flow)
 
 
@@ -204,7 +204,7 @@ def validate_mixed_target(
     parameters: Mapping[str, Any] | None = None,
     *,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     checkpoint=None,
     **options: Any,
 ) -> MixedComparison:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from reduced_dynamics.commands import main
+from reduced_dynamics.commands.main import main
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.families.wang.approximation import theorem_3_1
 from reduced_dynamics.families.wang.approximation.settings import QUICK, Settings, changed, slope

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from reduced_dynamics.core.crossings import first_reach
 from reduced_dynamics.experiments.caption import Finding
 from reduced_dynamics.experiments.request import CHEN, About, Drawn, Request
 from reduced_dynamics.families.chen import population as markov
 from reduced_dynamics.families.chen.recorded import TIMES, recorded
 from reduced_dynamics.families.chen.selection_figure import copied, draw_heads
 from reduced_dynamics.families.chen.validation import log10_p, plan, population
-from reduced_dynamics.families.musat.full.emergence import first_reach
 from reduced_dynamics.plotting.style import (
     BRIGHT,
     finish,

@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 
+from reduced_dynamics.core.crossings import first_reach
 from reduced_dynamics.experiments.experiment import Conclusion, Experiment
 from reduced_dynamics.experiments.finding import Finding, holds
 from reduced_dynamics.experiments.setting import Setting
@@ -16,7 +17,7 @@ from reduced_dynamics.families.wang.full.language_training import (
     corpus,
     train_language,
 )
-from reduced_dynamics.families.wang.plateau import SHOULDER, SLOW, first_reach, plateaus
+from reduced_dynamics.families.wang.plateau import SHOULDER, SLOW, plateaus
 from reduced_dynamics.plotting.style import BRIGHT, REST_INK, finish, grid, style
 from reduced_dynamics.training.optimisers import OPTIMISERS
 
@@ -53,7 +54,7 @@ def parts(settings):
 
 def work(settings, config, context):
     """The training, and what predictors that count characters and pairs leave."""
-    full = train_language(config, context.training, context.checkpoint)
+    full, _ = train_language(config, context.progress, context.checkpoint)
     text = corpus(config.text, config.L)
     return {
         "full": full,

@@ -37,7 +37,7 @@ def parts(settings):
 
 
 def work(settings, job, context):
-    found = job.run(context.training, context.checkpoint)
+    found = job.run(context.progress, context.checkpoint)
     full, reduced = found.full, found.reduced
     entered = reduced.events["T_plateau_in"]
     at_plateau = None

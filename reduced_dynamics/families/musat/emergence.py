@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from reduced_dynamics.core.crossings import first_reach
 from reduced_dynamics.core.trajectory import Trajectory
 from reduced_dynamics.families.musat.full.standard_training import COORDINATES
 
@@ -19,24 +20,6 @@ from reduced_dynamics.families.musat.full.standard_training import COORDINATES
 MEASURES = tuple(name.removeprefix("progress_") for name in COORDINATES)
 #: Accuracy at which recall counts as learnt.
 LEARNT = 0.9
-
-
-def first_reach(t: np.ndarray, values: np.ndarray, level: float) -> float | None:
-    """When `values` first reach `level`, linear between the times `t`; None if they never do.
-
-    Parameters
-    ----------
-    t, values : ndarray, shape (n,)
-    level : float
-    """
-    above = np.flatnonzero(values >= level)
-    if not above.size:
-        return None
-    i = above[0]
-    if i == 0:
-        return float(t[0])
-    share = (level - values[i - 1]) / (values[i] - values[i - 1])
-    return float(t[i - 1] + share * (t[i] - t[i - 1]))
 
 
 @dataclass(frozen=True, eq=False)
