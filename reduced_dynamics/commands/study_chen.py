@@ -8,8 +8,8 @@ from typing import Any
 
 from reduced_dynamics.commands.arguments import number, pairs, times
 from reduced_dynamics.commands.progress import Reporter
-from reduced_dynamics.commands.validate import finite
 from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.experiments.perform import as_json as finite
 from reduced_dynamics.families.chen import studies as markov_studies
 from reduced_dynamics.io.versions import versions
 

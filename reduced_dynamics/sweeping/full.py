@@ -117,11 +117,11 @@ def train(
     if settings.t_end != "auto":
         options["t_end"] = settings.t_end
     if system.name == "chen":
-        return _finite_chain(given, options, watch)
+        return _finite_chain(system, given, options, watch)
     if system.name == "wang":
-        from reduced_dynamics.families.wang.validation import plan
+        from reduced_dynamics.families.wang.full_model import plan
     else:
-        from reduced_dynamics.families.musat.validation import plan
+        from reduced_dynamics.families.musat.full_model import plan
     job = plan(system, given, clamp=settings.clamp, **options)[0]
     with _COMPILING:
         job.system.pack(job.parameters)
@@ -147,14 +147,12 @@ def train(
     return numbers
 
 
-def _finite_chain(given, options, watch) -> dict[str, float | int | None]:
+def _finite_chain(catalogue_system, given, options, watch) -> dict[str, float | int | None]:
     """The copier, selector and classifier on finite data; see `validate_markov`."""
-    from reduced_dynamics.families.chen.validation import OWN, plan
+    from reduced_dynamics.families.chen.full_model import plan
 
-    names = {p.name for p in OWN}
-    parameters = given | {k: options.pop(k) for k in list(options) if k in names}
-    found = plan(parameters, **options).jobs[0].run(watch)
-    full = found.full
+    job = plan(catalogue_system, given, **options)[0]
+    full = job.trained(watch)
     return {
         "t_reached": full.t_end,
         "n_steps": full.stats["steps"],

@@ -9,6 +9,9 @@ FAMILY = Family(
     systems={
         "chen": "reduced_dynamics.families.chen.system:CHEN",
     },
+    full={
+        "chen": "reduced_dynamics.families.chen.full_model:CHEN",
+    },
     pictures={
         "chen": "reduced_dynamics.families.chen.selection_figure:selection_figure",
     },

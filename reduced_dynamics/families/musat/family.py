@@ -13,6 +13,10 @@ FAMILY = Family(
         "musat19": "reduced_dynamics.families.musat.system:MUSAT19",
         "musat3": "reduced_dynamics.families.musat.system:MUSAT3",
     },
+    full={
+        "musat19": "reduced_dynamics.families.musat.full_model:MUSAT",
+        "musat3": "reduced_dynamics.families.musat.full_model:MUSAT",
+    },
     experiments={
         "order": "reduced_dynamics.families.musat.experiments.order:EXPERIMENT",
     },

@@ -12,10 +12,15 @@ FAMILY = Family(
     systems={
         "wang": "reduced_dynamics.families.wang.system:WANG",
     },
+    full={
+        "wang": "reduced_dynamics.families.wang.full_model:WANG",
+    },
     experiments={
         "phases": "reduced_dynamics.families.wang.experiments.phases:EXPERIMENT",
         "early-drop": "reduced_dynamics.families.wang.experiments.early_drop:EXPERIMENT",
         "scaling": "reduced_dynamics.families.wang.experiments.scaling:EXPERIMENT",
+        "sequences": "reduced_dynamics.families.wang.experiments.sequences:EXPERIMENT",
+        "step": "reduced_dynamics.families.wang.experiments.step:EXPERIMENT",
         "probing": "reduced_dynamics.families.wang.experiments.probing:EXPERIMENT",
         "heads": "reduced_dynamics.families.wang.experiments.heads:EXPERIMENT",
         "needed": "reduced_dynamics.families.wang.experiments.needed:EXPERIMENT",

@@ -6,8 +6,8 @@ import numpy as np
 
 from reduced_dynamics.experiments.caption import Finding
 from reduced_dynamics.experiments.request import MUSAT, About, Drawn, Request
+from reduced_dynamics.families.musat.full_model import plan
 from reduced_dynamics.families.musat.system import MUSAT19
-from reduced_dynamics.families.musat.validation import plan
 from reduced_dynamics.plotting.style import HEAD
 from reduced_dynamics.plotting.trajectories import noticeable, overlay_figure
 

@@ -14,8 +14,8 @@ from reduced_dynamics.families.musat.full.disentangled import (
     project,
 )
 from reduced_dynamics.families.musat.full.disentangled_training import train
+from reduced_dynamics.families.musat.full_model import plan
 from reduced_dynamics.families.musat.system import MUSAT19
-from reduced_dynamics.families.musat.validation import plan
 from reduced_dynamics.plotting.style import INK, finish, style, symbol
 
 ABOUT = About(

@@ -9,7 +9,7 @@ from reduced_dynamics.experiments.finding import Finding, holds
 from reduced_dynamics.experiments.setting import Setting, of_parameters
 from reduced_dynamics.families.wang.phase_figures import trajectory_figure
 from reduced_dynamics.families.wang.system import WANG
-from reduced_dynamics.families.wang.validation import plan
+from reduced_dynamics.families.wang.full_model import plan
 from reduced_dynamics.integration.one import report_at
 from reduced_dynamics.plotting.style import BRIGHT, MIXED_TARGET
 
