@@ -39,7 +39,7 @@ _MEANING = {
     "L": "tokens of a sequence",
     "d": "dimension of a token",
     "w_star": "the teacher is W* = w* · identity",
-    "encoding": "relative positional encoding: a slope times the lag, or its log, or a number a lag",
+    "encoding": "relative positional encoding: a slope times the lag or its log, or a number a lag",
     "content": "whether layer 1 attends by content as well as by position",
     "skip": "whether layer 2 has a skip connection",
     "training": "which layers learn",
