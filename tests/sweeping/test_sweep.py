@@ -176,11 +176,11 @@ def test_samples_and_grids_together():
 
 
 def test_trainings():
-    from reduced_dynamics.families.musat.validation import validate
+    from reduced_dynamics.families.musat.full_model import MUSAT
 
     found = rd.sweep("musat3", grid={"seed": "0,1", "batch": [8]}, full=True, t_end=4.0,
                      parameters={"N": 2, "D": 8, "learning_rate": 0.5})  # fmt: skip
-    again = validate(rd.system("musat3"), {"N": 2, "D": 8}, seed=1, batch=8, learning_rate=0.5,
+    again = MUSAT.compare(rd.system("musat3"), {"N": 2, "D": 8}, seed=1, batch=8, learning_rate=0.5,
                      t_end=4.0)  # fmt: skip
     point = found.sel(seed=1, batch=8)
     assert float(point.largest_error) == again.worst[0]
