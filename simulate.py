@@ -5,7 +5,7 @@ import sys
 
 def main() -> int:
     try:
-        from reduced_dynamics.commands import main as run
+        from reduced_dynamics.commands.main import main as run
     except KeyboardInterrupt:
         return 130
     return run(sys.argv[1:])

@@ -19,7 +19,7 @@ import platform
 
 import numpy as np
 
-from reduced_dynamics.catalogue import get
+from reduced_dynamics import catalogue
 from reduced_dynamics.families.musat.full.disentangled_training import TrainingConfig, train
 from reduced_dynamics.integration.one import integrate
 
@@ -31,8 +31,8 @@ def measure(N: int, D: int, batch: int, t_end: float) -> dict[str, float]:
     """Rates and seconds of one size, up to the reduced time `t_end`, at learning rate 1."""
     config = TrainingConfig(N=N, D=D, batch=batch, t_end=t_end)
     train(TrainingConfig(N=N, D=D, batch=batch, steps=20))  # compiles the sampler
-    full = train(config).stats
-    system, parameters = get("musat19"), {"N": N, "D": D}
+    full = train(config)[0].stats
+    system, parameters = catalogue.system("musat19"), {"N": N, "D": D}
     integrate(system, parameters, t_end=t_end)
     reduced = integrate(system, parameters, t_end=t_end).stats["wall_s"]
     return full | {"reduced_s": reduced, "ratio": full["wall_s"] / reduced}

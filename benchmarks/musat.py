@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reduced_dynamics.catalogue import get
+from reduced_dynamics import catalogue
 from reduced_dynamics.compilation.compiled import compile_system
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,7 +47,7 @@ def best(function, repeat=7, least=0.05):
 
 
 def problem(name, **parameters):
-    system = get(name)
+    system = catalogue.system(name)
     values = system.values(parameters)
     functions = compile_system(system, values)
     par = np.array(system.pack(values), dtype=float)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 from functools import cache
-from importlib.metadata import entry_points
 
 from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.core.family import Family, load
@@ -36,6 +35,8 @@ def own() -> tuple[Family, ...]:
 @cache
 def registered() -> tuple[Family, ...]:
     """The families of other packages; one that fails to import is named in a line and left out."""
+    from importlib.metadata import entry_points  # which takes as long as all families of ours
+
     found = []
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         if entry.name in OWN:
@@ -104,13 +105,38 @@ def resolve(given: ReducedSystem | str) -> ReducedSystem:
     return given
 
 
-# Until names are resolved at the edge only, everything still asks here.
-class _Systems(dict):
-    def __missing__(self, name):
-        raise KeyError(name)
+def full_model(system: ReducedSystem):
+    """The full model of a system.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    found = find("full", system.name)
+    if found is None:
+        raise InputError(
+            f"there is no full model of {system.name}, but of {', '.join(offered('full'))}"
+        )
+    return found
 
 
-SYSTEMS: dict[str, ReducedSystem] = _Systems(
-    {name: load(ref) for family in own() for name, ref in family.systems.items()}
-)
-get = system
+def experiments() -> list:
+    """All experiments, family by family."""
+    return [load(reference) for f in families() for reference in f.experiments.values()]
+
+
+def experiment(name: str):
+    """An experiment by the name of its family and its own, ``"musat.order"``.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name (with the nearest one).
+    """
+    first, _, second = name.partition(".")
+    for family in families():
+        if family.name == first and second in family.experiments:
+            return load(family.experiments[second])
+    known = [f"{f.name}.{short}" for f in families() for short in f.experiments]
+    raise unknown("experiment", name, [*known, "all"])

@@ -72,7 +72,7 @@ class FixedPoint:
 
 
 def fixed_points(
-    system: ReducedSystem | str,
+    system: ReducedSystem,
     parameters: Mapping[str, Any] | None = None,
     *,
     within: Mapping[str, tuple[float, float]] | None = None,

@@ -56,7 +56,7 @@ class Plane:
 
 
 def plane(
-    system: ReducedSystem | str,
+    system: ReducedSystem,
     parameters: Mapping[str, Any] | None = None,
     *,
     x: tuple[str, float, float],

@@ -7,15 +7,15 @@ beside it, since a parameter may enter through tables, sampled data or integers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from reduced_dynamics.analysis.vector_field import VectorField
-from reduced_dynamics.catalogue import resolve
 from reduced_dynamics.core.errors import InputError, IntegrationError, unknown
+from reduced_dynamics.core.progress import Progress, watched
 from reduced_dynamics.core.system import Event, Parameter, ReducedSystem
 from reduced_dynamics.core.trajectory import NODES, Trajectory, interpolate, lobatto
 from reduced_dynamics.integration.one import integrate
@@ -52,12 +52,12 @@ class Sensitivities:
 
 
 def sensitivities(
-    system: ReducedSystem | str,
+    system: ReducedSystem,
     parameters: Mapping[str, Any] | None = None,
     *,
     events: Iterable[str] | None = None,
     of: Iterable[str] | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> Sensitivities:
     """Derivatives of emergence times with respect to starts and parameters.
@@ -70,7 +70,7 @@ def sensitivities(
         The parameters; by default all numbers except seeds, sizes of samples, and those that
         change the equations themselves (their derivation would be repeated for every neighbour).
     progress : callable, optional
-        Called with the name of each parameter before its runs.
+        A `core.progress.Progress`, called with each parameter before its runs.
     **options
         Passed on to `integrate` (of a flow).
 
@@ -81,9 +81,9 @@ def sensitivities(
     IntegrationError
         If the run itself fails.
     """
-    system = resolve(system)
     if options.get("dynamics", "flow") != "flow":
         raise InputError("sensitivities are those of the flow; drop dynamics")
+    progress = watched(progress)
     values = system.values(parameters)
     base = integrate(system, values, **options)
     times = {name: t for name, t in base.events.items() if t is not None and t > 0.0}
@@ -106,9 +106,8 @@ def sensitivities(
             raise InputError(f"{name} = {values[name]} is not a number; it has no derivative")
     elasticity: dict[str, dict[str, float]] = {event: {} for event in times}
     error: dict[str, dict[str, float]] = {event: {} for event in times}
-    for name in names:
-        if progress is not None:
-            progress(name)
+    for done, name in enumerate(names):
+        progress(f"runs beside {name}", done / len(names))
         for event, found in _elasticities(system, values, known[name], times, options).items():
             elasticity[event][name], error[event][name] = found
     return Sensitivities(times, start_derivatives(base, system, times), elasticity, error)
@@ -168,7 +167,7 @@ def _times(system, values, name, value, options) -> Mapping[str, float | None]:
 
 
 def start_derivatives(
-    trajectory: Trajectory, system: ReducedSystem | str, times: Mapping[str, float]
+    trajectory: Trajectory, system: ReducedSystem, times: Mapping[str, float]
 ) -> dict[str, dict[str, float]]:
     """dT/d(start) of events at `times` along a trajectory with dense output.
 

@@ -52,7 +52,7 @@ class Spectrum:
 
 def spectrum(
     trajectory: Trajectory,
-    system: ReducedSystem | str | None = None,
+    system: ReducedSystem,
     *,
     at: Sequence[float] | None = None,
     points: int = 200,
@@ -63,8 +63,8 @@ def spectrum(
     ----------
     trajectory : Trajectory
         Of a reduced system. What was clamped does not count.
-    system : ReducedSystem or str, optional
-        Where the trajectory is not one of a built-in system: the system it was made from.
+    system : ReducedSystem
+        That of the trajectory.
     at : sequence of float
         Reduced training times; by default about `points` of the solver's own steps, which are
         dense where the flow moves.
@@ -87,7 +87,7 @@ def spectrum(
         for name, value in trajectory.solver.items()
         if name.startswith("clamp.")
     }
-    field = VectorField(system or trajectory.system, trajectory.parameters, held)
+    field = VectorField(system, trajectory.parameters, held)
     if points < 1 or (at is not None and not len(at)):
         raise InputError("a spectrum needs at least one time")
     if at is None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from reduced_dynamics.catalogue import resolve
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.core.system import ReducedSystem
 from reduced_dynamics.integration.problem import Options, Problem
@@ -18,7 +17,7 @@ class VectorField:
 
     Parameters
     ----------
-    system : ReducedSystem or str
+    system : ReducedSystem
     parameters : mapping, optional
     hold : mapping of str to float
         Coordinates fixed at these values: their rate is 0, and they are not `free`.
@@ -39,11 +38,10 @@ class VectorField:
 
     def __init__(
         self,
-        system: ReducedSystem | str,
+        system: ReducedSystem,
         parameters: Mapping[str, Any] | None = None,
         hold: Mapping[str, float] | None = None,
     ):
-        system = resolve(system)
         if system.stages(system.values(parameters)):
             raise InputError(
                 "training in stages has a vector field for every stage; set training to one of them"

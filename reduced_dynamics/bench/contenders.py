@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from reduced_dynamics.core.system import ReducedSystem
 from reduced_dynamics.integration.problem import Problem
 
 #: The absolute tolerance is this part of the relative one.
@@ -22,7 +23,7 @@ ABSOLUTE = 1e-3
 class Case:
     """The trajectories to integrate, and when their events truly happen."""
 
-    name: str
+    system: ReducedSystem
     parameters: list[dict]
     t_end: str
     problems: list[Problem] = field(repr=False)

@@ -17,9 +17,9 @@ import numpy as np
 
 from reduced_dynamics.bench.contenders import ABSOLUTE, Case, Outcome, Solve, scipy_method, sundae
 from reduced_dynamics.bench.contenders_compiled import diffrax, numbalsoda, scijit
-from reduced_dynamics.catalogue import get
 from reduced_dynamics.core.errors import InputError, IntegrationError
-from reduced_dynamics.integration.many import Preparation
+from reduced_dynamics.core.system import ReducedSystem
+from reduced_dynamics.integration.ensemble import Preparation
 from reduced_dynamics.integration.one import integrate
 from reduced_dynamics.integration.problem import Options, Problem
 from reduced_dynamics.integration.rosenbrock.build import integrator
@@ -46,7 +46,7 @@ class Row:
     note: str = ""
 
 
-def make_case(name: str, parameters: list[dict], t_end: str) -> Case:
+def make_case(system: ReducedSystem, parameters: list[dict], t_end: str) -> Case:
     """The points of a benchmark with reference events, three of them checked against Radau.
 
     Raises
@@ -55,25 +55,25 @@ def make_case(name: str, parameters: list[dict], t_end: str) -> Case:
         For parameters out of range.
     """
     options = {"t_end": t_end, "rtol": REFERENCE, "atol": REFERENCE * ABSOLUTE}
-    ensemble = Preparation(name, parameters, **options).run(lanes=False)
+    ensemble = Preparation(system, parameters, **options).run(lanes=False)
     for reason in filter(None, ensemble.reasons):
         raise InputError(f"a point of the benchmark cannot be integrated: {reason}")
-    problems = [Problem(get(name), p, Options(t_end=t_end)) for p in parameters]
+    problems = [Problem(system, p, Options(t_end=t_end)) for p in parameters]
     worst = 0.0
     for k in sorted({0, len(parameters) // 2, len(parameters) - 1}):
         run = integrate(
-            name, parameters[k], t_end=t_end, method="Radau", rtol=CHECK, atol=CHECK * ABSOLUTE
+            system, parameters[k], t_end=t_end, method="Radau", rtol=CHECK, atol=CHECK * ABSOLUTE
         )
         for true, t in zip(ensemble.events[k], run.events.values(), strict=True):
             if t is not None:
                 worst = max(worst, abs(t / true - 1.0))
-    return Case(name, parameters, t_end, problems, ensemble.events, worst)
+    return Case(system, parameters, t_end, problems, ensemble.events, worst)
 
 
 def _own(lanes: bool) -> Solve:
     def solve(case: Case, rtol: float, count: int) -> Outcome:
         prepared = Preparation(
-            case.name, case.parameters[:count], t_end=case.t_end, rtol=rtol, atol=rtol * ABSOLUTE
+            case.system, case.parameters[:count], t_end=case.t_end, rtol=rtol, atol=rtol * ABSOLUTE
         )
         began = time.thread_time()
         ensemble = prepared.run(threads=1, lanes=lanes)
@@ -90,7 +90,7 @@ def _single(method: str) -> Solve:
         began = time.thread_time()
         runs = [
             integrate(
-                case.name, p, t_end=case.t_end, method=method, rtol=rtol, atol=rtol * ABSOLUTE
+                case.system, p, t_end=case.t_end, method=method, rtol=rtol, atol=rtol * ABSOLUTE
             )
             for p in case.parameters[:count]
         ]

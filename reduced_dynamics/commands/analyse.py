@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from itertools import groupby
@@ -10,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from reduced_dynamics.catalogue import get
+from reduced_dynamics import catalogue
 from reduced_dynamics.commands.arguments import add_options, gather, number
 from reduced_dynamics.commands.progress import Reporter
 from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.core.system import ReducedSystem
-from reduced_dynamics.integration.one import integrate, versions
+from reduced_dynamics.integration.one import integrate
+from reduced_dynamics.io.jsonable import printed
+from reduced_dynamics.io.versions import versions
 
 DESCRIPTION = """\
 What a dynamical-systems tool is asked for, of any reduced system.
@@ -65,7 +66,7 @@ def execute(options) -> int:
             "name a system and a study, e.g. simulate.py analyse wang fixed-points; the studies "
             f"are {', '.join(STUDIES)}"
         )
-    system = get(files["system"])
+    system = catalogue.system(files["system"])
     if options.study not in STUDIES:
         raise unknown("study", options.study, STUDIES)
     study, own, draws = STUDIES[options.study]
@@ -86,7 +87,7 @@ def execute(options) -> int:
         print(f"drew {files['plot']}", file=sys.stderr if files["json"] else sys.stdout)
     if files["json"]:
         head = {"system": system.name, "study": options.study, "parameters": result.pop("values")}
-        print(json.dumps(head | _plain(result) | {"versions": versions()}, indent=1))
+        print(printed(head | result | {"versions": versions()}))
     else:
         print("\n".join(text))
     return 0
@@ -244,12 +245,12 @@ def _spectrum(system: ReducedSystem, parameters, integration, options):
 def _sensitivities(system: ReducedSystem, parameters, integration, options):
     from reduced_dynamics.analysis.sensitivity import sensitivities
 
-    def show(name: str) -> None:
-        if sys.stderr.isatty():
-            print(f"runs beside {name}", file=sys.stderr)
-
     of = None if options.of is None else [n.strip() for n in options.of.split(",") if n.strip()]
-    found = sensitivities(system, parameters, of=of, progress=show, **integration)
+    reporter = Reporter()
+    try:
+        found = sensitivities(system, parameters, of=of, progress=reporter, **integration)
+    finally:
+        reporter.close()
     values = system.values(parameters)
     order = sorted(found.times, key=found.times.get)
     text = [_title(system, values)]
@@ -338,18 +339,3 @@ def _range(option: str, text: str) -> tuple[str, float, float]:
 
 def _title(system: ReducedSystem, values) -> str:
     return f"{system.name} ({', '.join(f'{k}={v}' for k, v in values.items() if v is not None)})"
-
-
-def _plain(value: Any) -> Any:
-    """Arrays as lists; numbers that JSON does not know as null, complex ones as [re, im]."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, complex):
-        return [_plain(value.real), _plain(value.imag)]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reduced_dynamics.core.errors import InputError, unknown
-from reduced_dynamics.integration.one import ATOL, DYNAMICS, METHODS, RTOL, THRESHOLD
+from reduced_dynamics.integration.problem import ATOL, DYNAMICS, METHODS, RTOL, THRESHOLD
 
 #: Options of `integrate` by their name on the command line.
 _PLAIN = ("t-end", "method", "rtol", "atol", "threshold", "dynamics", "step", "max-step", "at")

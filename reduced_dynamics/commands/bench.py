@@ -9,6 +9,7 @@ import platform
 
 import numpy as np
 
+from reduced_dynamics import catalogue
 from reduced_dynamics.commands.arguments import number
 from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.io.files import check_target, write
@@ -66,7 +67,7 @@ def add_parser(commands):
 
 
 def execute(options) -> int:
-    from reduced_dynamics.integration.one import versions
+    from reduced_dynamics.io.versions import versions
 
     if options.system is not None and options.system not in CASES:
         raise unknown("system to measure", options.system, CASES)
@@ -97,11 +98,11 @@ def execute(options) -> int:
 def _measured(name: str, count: int, accuracy: float, repeat: int, quiet: bool) -> dict:
     """One table, printed line by line unless `quiet`."""
     from reduced_dynamics.bench.measure import as_dict, compare, make_case
-    from reduced_dynamics.catalogue import get
 
     points, horizon, _ = CASES[name]
-    horizon = horizon or get(name).horizon
-    case = make_case(name, points(count), horizon)
+    system = catalogue.system(name)
+    horizon = horizon or system.horizon.bound
+    case = make_case(system, points(count), horizon)
     if not quiet:
         print(
             f"{name}, {count} points to t = {horizon}, one thread; events right to "

@@ -10,10 +10,9 @@ import argparse
 import os
 
 from reduced_dynamics.commands.progress import Reporter
-from reduced_dynamics.integration.one import integrate
 from reduced_dynamics.io.storage import save
 from reduced_dynamics.plotting.style import save_figure
-from reduced_dynamics.plotting.trajectories import trajectory_figure
+from reduced_dynamics.public import integrate, trajectory_figure
 
 #: Paper: order of emergence, and how the times scale with N.
 ORDER = ("T_gamma3", "T_beta2", "T_alpha3", "t_icl")

@@ -1,18 +1,21 @@
-"""Progress of a long integration on standard error, from two seconds on."""
+"""Progress of long work on standard error, from two seconds on."""
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 
 
 class Reporter:
-    """Callable for `integrate`'s `progress`: silent at first, then a line now and then.
+    """A `core.progress.Progress` for people: silent at first, then a line now and then.
 
     On a terminal one line is rewritten twice a second; elsewhere a line is added every ten.
     """
 
     SILENT = 2.0
+    #: Before every line: which of several pieces of work this is.
+    label = ""
 
     def __init__(self, stream=None):
         self.stream = stream or sys.stderr
@@ -20,23 +23,40 @@ class Reporter:
         self.every = 0.5 if self.live else 10.0
         self.next = time.monotonic() + self.SILENT
         self.shown = False
+        self.begun = (0.0, math.inf)  # when, and with which share, the work at hand began
 
-    def __call__(self, progress) -> None:
+    def __call__(self, what, share: float = math.nan) -> None:
+        if not isinstance(what, str):  # an integration's own record
+            if what.steps < 2:  # before that, it compiles
+                return
+            share = what.t / what.t_end
+            what = f"t = {what.t:.4g} of at most {what.t_end:.4g}, loss {what.loss:.4g}"
         now = time.monotonic()
-        if now < self.next or progress.steps < 2:  # before that, it compiles
+        if share < self.begun[1]:
+            self.begun = (now, share)
+        if now < self.next:
             return
         self.next = now + self.every
-        part = 100.0 * progress.t / progress.t_end
-        text = (
-            f"t = {progress.t:.4g} of at most {progress.t_end:.4g} ({part:.1f} %), "
-            f"{progress.steps} steps, loss {progress.loss:.4g}, {progress.wall_s:.0f} s"
-        )
+        self.show(f"{self.label}{what}{self._rest(now, share)}")
+
+    def show(self, text: str) -> None:
+        """Write a line, or over the one that is there."""
         self.stream.write(f"\r{text}\x1b[K" if self.live else f"{text}\n")
         self.stream.flush()
         self.shown = True
 
     def close(self) -> None:
-        """Clear the line."""
+        """Clear the line; what comes next is other work."""
+        self.begun = (0.0, math.inf)
         if self.live and self.shown:
             self.stream.write("\r\x1b[K")
             self.stream.flush()
+
+    def _rest(self, now: float, share: float) -> str:
+        """The share that is done, and the time left if it goes on like this."""
+        if math.isnan(share):
+            return ""
+        since, first = self.begun
+        if share <= first:
+            return f" ({share:.1%})"
+        return f" ({share:.1%}, {(now - since) * (1.0 - share) / (share - first):.0f} s left)"

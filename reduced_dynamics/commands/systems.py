@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reduced_dynamics.catalogue import SYSTEMS, get
+from reduced_dynamics import catalogue
 from reduced_dynamics.core.system import ReducedSystem
 
 HELP = "systems, their state and parameters: name, default, range, meaning"
@@ -16,9 +16,9 @@ def add_parser(commands):
 
 def execute(options) -> int:
     if options.system:
-        print("\n".join(describe(get(options.system))))
+        print("\n".join(describe(catalogue.system(options.system))))
         return 0
-    for system in SYSTEMS.values():
+    for system in map(catalogue.system, catalogue.offered("systems")):
         print(f"{system.name:10} {system.title}")
         print(f"{'':10} {len(system.coordinates)} coordinates; parameters:", end=" ")
         print(", ".join(f"{p.name}={_default(p)}" for p in system.parameters))
@@ -48,13 +48,14 @@ def describe(system: ReducedSystem) -> list[str]:
     if system.invariants:
         lines += ["", "First integrals"]
         lines += _table([(i.name, i.meaning) for i in system.invariants], ("name", "meaning"))
-    if system.plateaus:
-        lines += ["", f"Automatic horizon: t = {system.horizon}"]
-    elif system.horizon:
+    horizon = system.horizon
+    if horizon.plateaus:
+        lines += ["", f"Automatic horizon: t = {horizon.bound}"]
+    elif horizon.bound:
         lines += [
             "",
-            f"Automatic horizon: until {', '.join(system.formed)} and a settled loss, at most "
-            f"t = {system.horizon}",
+            f"Automatic horizon: until {', '.join(horizon.formed)} and a settled loss, at most "
+            f"t = {horizon.bound}",
         ]
     return lines
 

@@ -20,7 +20,6 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
 from reduced_dynamics.core.errors import CacheWarning
@@ -46,25 +45,9 @@ def _directory(chosen: str | None, *_: str | None) -> Path:
     return Path(user_cache_dir("reduced-dynamics", appauthor=False))
 
 
-@cache
-def fingerprint() -> str:
-    """Hash of everything that turns a definition into compiled code: sources and versions."""
-    import derivations
-
-    digest = hashlib.sha256()
-    sources = sorted(Path(derivations.__file__).parent.rglob("*.py"))
-    for path in [*sources, *sorted(Path(__file__).parent.glob("*.py"))]:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    for package in ("sympy", "numba", "numpy"):
-        digest.update(f"{package} {version(package)}".encode())
-    digest.update(sys.version.encode())
-    return digest.hexdigest()
-
-
 def key(*parts: str) -> str:
-    """Hash that names a derivation: the given parts and the fingerprint."""
-    text = "\0".join([*parts, fingerprint()])
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
+    """Hash of the given parts, for the name of what follows from them."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 
 
 def _sha(data: bytes) -> str:

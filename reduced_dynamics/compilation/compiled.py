@@ -8,15 +8,18 @@ import types
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from reduced_dynamics.compilation import cache
 from reduced_dynamics.core.errors import CacheWarning, InputError
+from reduced_dynamics.core.identity import identity
 from reduced_dynamics.core.system import ReducedSystem
 
 log = logging.getLogger(__name__)
+
+#: The module that makes modules; what it depends on lowers, prints and decorates.
+PRINTER = "reduced_dynamics.compilation.module"
 
 _STATE = "float64[::1]"
 _TABLE = "float64[:, ::1]"
@@ -30,6 +33,7 @@ SIGNATURES = {
     "value_table": (_TABLE, _STATE),
     "invariants": (_TABLE, _STATE),
     "descend": (_STATE, _STATE, "float64", "int64", "boolean[::1]"),
+    # Of a derivation with a chart.
     "chart_flow": ("float64", _STATE, _STATE),
     "chart_jacobian": ("float64", _STATE, _STATE),
     "to_chart": (_TABLE, _STATE),
@@ -38,7 +42,7 @@ SIGNATURES = {
 
 
 class CompiledModule:
-    """A generated module in the cache whose functions are compiled when they are first used.
+    """A generated module in the cache; what is in `signatures` is compiled when it is first used.
 
     Attributes
     ----------
@@ -62,6 +66,14 @@ class CompiledModule:
     def path(self) -> Path:
         """The generated module, to be read."""
         return Path(self._module.__file__)
+
+    def __getattr__(self, name: str) -> types.FunctionType:
+        """A function of `signatures`, compiled once."""
+        if name not in self.signatures:
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        function = self._function(name)
+        setattr(self, name, function)
+        return function
 
     def _function(self, name: str) -> types.FunctionType:
         from numba import config
@@ -107,13 +119,13 @@ class CompiledSystem(CompiledModule):
     """The compiled functions of a system with given structure.
 
     Each attribute named in `SIGNATURES` is a numba function, compiled (or read from the cache) at
-    its first use; see `codegen` for what they compute. Parameters are an
+    its first use; see `module` for what they compute. Parameters are an
     argument: one compiled system serves every value.
 
     Attributes
     ----------
     source : str
-        Hash of the derivation.
+        Hash of the derivation, and of what makes a module of it.
     observables : tuple of str
         What `value_table` holds after the loss, by column.
     invariant_coordinates : dict of str to tuple of str
@@ -124,12 +136,13 @@ class CompiledSystem(CompiledModule):
 
     def __init__(self, system: ReducedSystem, values: Mapping[str, Any]):
         structure = "-".join(f"{k}={values[k]}" for k in system.structure)
-        self.source = cache.key(system.name, structure, system.key)
+        follows_from = identity(system.derive, PRINTER)
+        self.source = cache.key(system.name, structure, system.key, follows_from)
         name = f"{re.sub(r'[^A-Za-z0-9._-]', '_', system.name)[:40]}-{self.source}"
 
         def build() -> str:
             log.info("deriving %s with SymPy (once; kept in the cache)", system.name)
-            from reduced_dynamics.compilation.codegen import module_source
+            from reduced_dynamics.compilation.module import module_source
 
             return module_source(system.derive(values))
 
@@ -141,52 +154,6 @@ class CompiledSystem(CompiledModule):
         self.invariant_coordinates: dict[str, tuple[str, ...]] = dict(
             zip(self._module.INVARIANTS, involved, strict=True)
         )
-
-    @cached_property
-    def values(self):
-        return self._function("values")
-
-    @cached_property
-    def gradient(self):
-        return self._function("gradient")
-
-    @cached_property
-    def flow(self):
-        return self._function("flow")
-
-    @cached_property
-    def jacobian(self):
-        return self._function("jacobian")
-
-    @cached_property
-    def value_table(self):
-        return self._function("value_table")
-
-    @cached_property
-    def invariants(self):
-        return self._function("invariants")
-
-    @cached_property
-    def descend(self):
-        return self._function("descend")
-
-    # The following only of a derivation with a chart.
-
-    @cached_property
-    def chart_flow(self):
-        return self._function("chart_flow")
-
-    @cached_property
-    def chart_jacobian(self):
-        return self._function("chart_jacobian")
-
-    @cached_property
-    def to_chart(self):
-        return self._function("to_chart")
-
-    @cached_property
-    def from_chart(self):
-        return self._function("from_chart")
 
 
 _COMPILED: dict[str, CompiledSystem] = {}

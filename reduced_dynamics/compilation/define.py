@@ -15,6 +15,7 @@ from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.core.system import (
     Coordinate,
     Event,
+    Horizon,
     Invariant,
     Observable,
     Parameter,
@@ -184,7 +185,7 @@ def gradient_flow(
         invariants=tuple(Invariant(k, str(e)) for k, e in conserved.items()),
         derive=derive,
         pack=lambda values: tuple(values[p.name] for p in defaults),
-        horizon=horizon,
+        horizon=Horizon(horizon),
         key=hashlib.sha256(identity.encode()).hexdigest(),
     )
     _check_printable(derive)
@@ -252,7 +253,7 @@ def _check_printable(derive) -> None:
     """Refuse now what numba would refuse at the first run."""
     from sympy.printing.codeprinter import PrintMethodNotImplementedError
 
-    from reduced_dynamics.compilation.codegen import module_source
+    from reduced_dynamics.compilation.module import module_source
 
     try:
         tree = ast.parse(module_source(derive({})))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.core.expressions import evaluate
+from reduced_dynamics.core.family import load
 
 if TYPE_CHECKING:
     from derivations.core.derivation import Derivation
@@ -170,13 +171,24 @@ class Event:
     from_start: bool = True
 
 
+# What is the case where nothing is declared: functions with names, so that they can be pickled.
+
+
+def _always(values: Mapping[str, Any]) -> bool:
+    return True
+
+
+def _nothing(*_: Any) -> tuple:
+    return ()
+
+
 @dataclass(frozen=True)
 class Invariant:
     """A first integral of the derivation; `holds` says for which parameters it is one."""
 
     name: str
     meaning: str
-    holds: Callable[[Mapping[str, Any]], bool] = lambda _: True
+    holds: Callable[[Mapping[str, Any]], bool] = _always
 
 
 def numeric(values: Mapping[str, Any]) -> dict[str, float]:
@@ -188,8 +200,72 @@ def numeric(values: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _no_further_check(values: Mapping[str, Any]) -> None:
-    return None
+@dataclass(frozen=True)
+class Horizon:
+    """How long a run lasts that is not told: until the head has formed and the loss has settled.
+
+    Attributes
+    ----------
+    bound : str
+        When it ends at the latest, as an expression over the parameters; empty if the horizon must
+        be given.
+    missing : str
+        Where there is none, the sentence that says why and what to give.
+    formed : tuple of str
+        Events without which it does not end before its bound.
+    plateaus : bool
+        Whether the loss may rest long before it falls on, so that a run is not over when it has
+        settled: it then lasts until the bound, unless the loss converges.
+    """
+
+    bound: str = ""
+    missing: str = ""
+    formed: tuple[str, ...] = ()
+    plateaus: bool = False
+
+    def of(self, name: str) -> str:
+        """The bound of the system `name`.
+
+        Raises
+        ------
+        InputError
+            If there is none.
+        """
+        if not self.bound:
+            raise InputError(
+                self.missing or f"{name} declares no automatic horizon; give t_end (--t-end)"
+            )
+        return self.bound
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What integrators may know of a flow, to be quick and as precise as they are asked to be.
+
+    Attributes
+    ----------
+    precise : bool
+        Whether the right-hand side keeps its relative precision after emergence too (closed form,
+        few terms); integrators then need not stay above its rounding errors.
+    local : float, optional
+        The part of the tolerances that a multistep method's step gets, as measured for this
+        system; None for that of `reduced_dynamics.integration.flow`.
+    costly : bool
+        Whether the loss and the observables take about as long as a step; they are then computed
+        within a step only where an event may lie there.
+    tempo : float, optional
+        For a state that comes to move as log t: the time from which on it may. scipy's methods are
+        then given log(1 + t/tempo) for time.
+    chart : callable, optional
+        From parameter values to whether solvers are given the derivation's chart for a state
+        (`derivations.core.derivation.Chart`), with no coordinate held.
+    """
+
+    precise: bool = False
+    local: float | None = None
+    costly: bool = False
+    tempo: float | None = None
+    chart: Callable[[Mapping[str, Any]], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -225,39 +301,15 @@ class ReducedSystem:
     stages : callable
         From parameter values to the changes of parameters for successive runs, each for an equal
         part of the horizon, where training is in stages; empty where it is one run.
-    remarks : callable
-        From a trajectory to further lines of its report.
-    figure : callable
-        From a trajectory to its figure, where the general one does not do.
-    horizon : str
-        Bound of an automatic horizon, as an expression over the parameters; empty if the horizon
-        must be given.
-    no_horizon : str
-        Where there is none, the sentence that says why and what to give.
-    formed : tuple of str
-        Events without which an automatic horizon does not end before its bound.
-    plateaus : bool
-        Whether the loss may rest long before it falls on, so that a run is not over when it has
-        settled: an automatic horizon is then its bound, unless the loss converges.
-    time_scale : str
-        Parameter by which a full model's training time is divided to give this time; empty if 1.
-    precise : bool
-        Whether the right-hand side keeps its relative precision after emergence too (closed form,
-        few terms); integrators then need not stay above its rounding errors.
-    local : float, optional
-        The part of the tolerances that a multistep method's step gets, as measured for this
-        system; None for that of `reduced_dynamics.integration.flow`.
-    costly : bool
-        Whether the loss and the observables take about as long as a step; they are then computed
-        within a step only where an event may lie there.
-    tempo : float, optional
-        For a state that comes to move as log t: the time from which on it may. scipy's methods are
-        then given log(1 + t/tempo) for time.
-    chart : callable, optional
-        From parameter values to whether solvers are given the derivation's chart for a state
-        (`derivations.core.derivation.Chart`), with no coordinate held.
+    horizon : Horizon
+        How long a run lasts that is not told.
+    hints : Hints
+        What integrators may know of the flow.
     key : str
         Identifies the equations where they do not follow from this package's sources.
+    home : str
+        Where a system that belongs to a module stands, ``"module:OBJECT"``: it is pickled as this
+        reference. Others are pickled by their parts.
     """
 
     name: str
@@ -270,26 +322,25 @@ class ReducedSystem:
     events: tuple[Event, ...] = ()
     invariants: tuple[Invariant, ...] = ()
     structure: tuple[str, ...] = ()
-    pack: Callable[[Mapping[str, Any]], Sequence[float]] = lambda _: ()
-    sampling: Callable[..., Mapping[str, float]] = lambda *_: {}
+    pack: Callable[[Mapping[str, Any]], Sequence[float]] = _nothing
+    sampling: Callable[..., Mapping[str, float]] = _nothing
     outside: Callable[[Mapping[str, Any], Mapping[str, float]], str] | None = None
-    check: Callable[[Mapping[str, Any]], None] = _no_further_check
-    choose: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _: {}
+    check: Callable[[Mapping[str, Any]], None] = _nothing
+    choose: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _nothing
     adapt: Callable[[Mapping[str, Any]], ReducedSystem] | None = field(default=None, repr=False)
-    stages: Callable[[Mapping[str, Any]], Sequence[Mapping[str, Any]]] = lambda _: ()
-    remarks: Callable[[Any], Sequence[str]] = lambda _: ()
-    figure: Callable[[Any], Any] | None = None
-    horizon: str = ""
-    no_horizon: str = ""
-    formed: tuple[str, ...] = ()
-    plateaus: bool = False
-    time_scale: str = ""
-    precise: bool = False
-    local: float | None = None
-    costly: bool = False
-    tempo: float | None = None
-    chart: Callable[[Mapping[str, Any]], bool] | None = None
+    stages: Callable[[Mapping[str, Any]], Sequence[Mapping[str, Any]]] = _nothing
+    horizon: Horizon = Horizon()
+    hints: Hints = Hints()
     key: str = field(default="", repr=False)
+    home: str = field(default="", repr=False)
+
+    @property
+    def at_home(self) -> bool:
+        """Whether this is the very system that stands in its `home`, no changed copy of it."""
+        return bool(self.home) and load(self.home) is self
+
+    def __reduce_ex__(self, protocol):
+        return (load, (self.home,)) if self.at_home else super().__reduce_ex__(protocol)
 
     @cached_property
     def names(self) -> tuple[str, ...]:

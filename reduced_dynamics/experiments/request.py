@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from reduced_dynamics.core.progress import Progress
 from reduced_dynamics.experiments.caption import Finding
 
 if TYPE_CHECKING:
@@ -48,15 +49,13 @@ class Request:
         """The value for this size."""
         return dict(zip(SIZES, (full, quick, tiny), strict=True))[self.size]
 
-    def training(self, label: str) -> Callable[[int, int, float, float], None]:
+    def training(self, label: str) -> Progress:
         """A `progress` for the trainings of full models."""
-        return lambda step, steps, loss, left: self.progress(
-            f"{label}: step {step} of {steps}, loss {loss:.4g}, {left:.0f} s left"
-        )
+        return lambda what, share: self.progress(f"{label}: {what}")
 
-    def integrating(self, label: str) -> Callable[[Any], None]:
+    def integrating(self, label: str) -> Callable[[str, float], None]:
         """A `progress` for `integrate`."""
-        return lambda now: self.progress(f"{label}: t = {now.t:.4g}, {now.steps} steps")
+        return lambda what, share: self.progress(f"{label}: {what}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,4 +58,5 @@ def chart_of(problem) -> Coordinates:
 
 def applies(system: ReducedSystem, values: Mapping[str, Any], held: bool) -> bool:
     """Whether the chart serves these parameters; never where some coordinate is `held`."""
-    return system.chart is not None and not held and system.chart(values)
+    chart = system.hints.chart
+    return chart is not None and not held and chart(values)

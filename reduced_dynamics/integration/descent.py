@@ -69,8 +69,7 @@ def run_descent(problem, recorder, progress) -> str:
             raise _divergence(problem, recorder, done + 1)
         z = path[-1].copy()
         recorder.stats |= {"rhs": done, "steps": done}
-        if progress is not None:
-            progress(recorder.progress())
+        recorder.tell(progress)
         message = recorder.done()
         recorder.stats["steps"] = round(recorder.t[-1] / step)
         if message is not None:

@@ -16,7 +16,7 @@ from reduced_dynamics.integration.problem import CONVERGENCE, Problem
 #: The tolerances asked for are the trajectory's. Multistep methods control the error of a step,
 #: and over some thousand steps these were measured to add up to some hundred times a step's; so
 #: they are given this part of the tolerances: (precise systems, others). Radau's error estimate
-#: is pessimistic instead. A system may state what was measured for it (`ReducedSystem.local`).
+#: is pessimistic instead. A system may state what was measured for it (`Hints.local`).
 LOCAL = {"LSODA": (1e-4, 1e-3), "BDF": (1e-4, 1e-3), "Radau": (1.0, 1.0)}
 #: Below this, rounding errors are taken for errors of the method.
 LEAST_RTOL = 5e-14
@@ -54,13 +54,16 @@ class _Clock:
     #: Every so many steps (ten times as many where a Jacobian is costly), look whether LSODA's
     #: explicit method is limited by stability: whether step times largest rate exceeds this.
     LOOK, STABILITY = 100, 0.3
+    #: LSODA's implicit method renews its Jacobian at least every 20 steps (ODEPACK's MSBP); where
+    #: so many have passed without a new one, it is the explicit method that steps.
+    LASTS = 21
 
     def __init__(self, problem: Problem):
         self.problem = problem
         self.bases: list[float] = []
         self.spent = {"rhs": 0, "jac": 0}
         self.longest = problem.options.max_step
-        self.tempo = problem.system.tempo if self.longest == math.inf else None
+        self.tempo = problem.system.hints.tempo if self.longest == math.inf else None
         self.method = problem.options.method
         self.relief = 0.0
         self.chart = chart_of(problem)
@@ -71,7 +74,7 @@ class _Clock:
 
         options = self.problem.options
         local = max(_local(self.problem.system, self.method), self.relief)
-        self.steps = 0
+        self.steps = self.renewed = self.jacobians = 0
         self.solver = getattr(scipy.integrate, self.method)(
             self.chart.rate if self.tempo is None else self._rate,
             0.0,
@@ -131,11 +134,11 @@ class _Clock:
         strict tolerances it is after emergence; it then crawls at the stability limit (measured:
         156 000 steps for musat19 at N = 10⁴, against 4 000). The run goes on with BDF.
         """
-        every = self.LOOK * (10 if self.problem.system.costly else 1)
-        if self.method != "LSODA" or self.steps % every:
-            return False
-        explicit = self.solver._lsoda_solver._integrator.iwork[18] == 1
-        if not explicit:
+        every = self.LOOK * (10 if self.problem.system.hints.costly else 1)
+        if self.solver.njev != self.jacobians:
+            self.jacobians, self.renewed = self.solver.njev, self.steps
+        explicit = self.steps - self.renewed >= self.LASTS
+        if self.method != "LSODA" or self.steps % every or not explicit:
             return False
         jacobian = self.chart.jacobian(0.0, self.solver.y)
         rates = np.linalg.eigvals(jacobian) if np.isfinite(jacobian).all() else np.inf
@@ -178,7 +181,7 @@ class _Clock:
 
     def _moves(self) -> bool:
         """Whether the rate of change is finite; of a costly system, the next step finds out."""
-        costly = self.problem.system.costly
+        costly = self.problem.system.hints.costly
         return costly or bool(np.isfinite(self.chart.rate(0.0, self.solver.y)).all())
 
     @property
@@ -217,9 +220,9 @@ class _Clock:
 
 def _local(system, method: str) -> float:
     """The part of the tolerances that a step gets."""
-    if system.local is not None and method != "Radau":
-        return system.local
-    return LOCAL[method][0 if system.precise else 1]
+    if system.hints.local is not None and method != "Radau":
+        return system.hints.local
+    return LOCAL[method][0 if system.hints.precise else 1]
 
 
 def run_flow(problem, recorder, progress) -> str:
@@ -230,8 +233,8 @@ def run_flow(problem, recorder, progress) -> str:
 
 
 def _run(problem, recorder, progress) -> str:
-    clock, settled = _Clock(problem), problem.system.precise
-    patience = PATIENCE * (PRECISE if problem.system.precise else 1)
+    clock, settled = _Clock(problem), problem.system.hints.precise
+    patience = PATIENCE * (PRECISE if problem.system.hints.precise else 1)
     recorder.stats |= clock.chart.stats
     inside = lobatto(NODES)[1:-1]
     mark = 0.0
@@ -263,8 +266,7 @@ def _run(problem, recorder, progress) -> str:
         if not settled and CONVERGENCE.name in recorder.seen:
             clock.relax()
             settled = True
-        if progress is not None:
-            progress(recorder.progress())
+        recorder.tell(progress)
         message = recorder.done()
         if message is not None:
             return message
@@ -278,7 +280,7 @@ def _run(problem, recorder, progress) -> str:
 
 def _values(problem, recorder, nodes) -> np.ndarray:
     """Loss and observables at every second node without the first, or at the last node alone."""
-    if problem.system.costly:
+    if problem.system.hints.costly:
         end = problem.compiled.value_table(nodes[-1:], problem.par)
         if _far(problem.watched_values(np.array([*recorder.table[-2:], end[0]]))):
             return end

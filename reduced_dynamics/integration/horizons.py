@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.core.expressions import evaluate
 from reduced_dynamics.core.system import ReducedSystem, numeric
-from reduced_dynamics.integration.many import Ensemble, Preparation
+from reduced_dynamics.integration.ensemble import Ensemble, Preparation
 from reduced_dynamics.integration.problem import CONVERGENCE, LONGEST
 from reduced_dynamics.integration.recorder import AFTER, FLAT
 
@@ -53,13 +52,8 @@ class Horizons:
         self.formed: tuple[str, ...] = ()
         for group in points.groups.values():
             own = group.system
-            if not own.horizon:
-                raise InputError(
-                    own.no_horizon
-                    or f"{own.name} declares no automatic horizon; give t_end (--t-end)"
-                )
-            self.formed = own.formed
-            each = [evaluate(own.horizon, numeric(kind.values)) for kind in group.kinds]
+            latest, self.formed = own.horizon.of(own.name), own.horizon.formed
+            each = [evaluate(latest, numeric(kind.values)) for kind in group.kinds]
             bound[group.points] = np.array(each)[group.which]
         self.bound, self.ends = bound, bound.copy()
         self._look(*self._events())
@@ -110,7 +104,7 @@ class Horizons:
             fallen = loss[:, 1:-2] - loss[:, 3:]
             known = later[:, 2:] <= reach[:, None]
             flat = known & (fallen < FLAT * np.abs(loss[:, :1]))
-            flat &= not self.system.plateaus
+            flat &= not self.system.horizon.plateaus
             at = later[np.arange(len(rows)), 2 + flat.argmax(axis=1)]
             settled = np.where(flat.any(axis=1), at, np.nan)
             converged = found[CONVERGENCE.name]

@@ -6,45 +6,23 @@ loose tolerances would move emergence times without any warning.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 
-from reduced_dynamics.catalogue import resolve
 from reduced_dynamics.compilation.compiled import compile_system
-from reduced_dynamics.core.errors import InputError, IntegrationError, check_interrupt, unknown
+from reduced_dynamics.core.errors import IntegrationError, check_interrupt, unknown
+from reduced_dynamics.core.progress import Progress, watched
 from reduced_dynamics.core.system import ReducedSystem
 from reduced_dynamics.core.trajectory import Trajectory
 from reduced_dynamics.integration.descent import run_descent
 from reduced_dynamics.integration.flow import run_flow
-from reduced_dynamics.integration.problem import (
-    ATOL,
-    DYNAMICS,
-    METHODS,
-    RTOL,
-    THRESHOLD,
-    Options,
-    Problem,
-)
-from reduced_dynamics.integration.recorder import Progress, Recorder, versions
+from reduced_dynamics.integration.problem import Options, Problem
+from reduced_dynamics.integration.recorder import Recorder
 from reduced_dynamics.integration.rosenbrock.single import run_rodas
 from reduced_dynamics.integration.stages import join
-
-__all__ = [
-    "ATOL",
-    "DYNAMICS",
-    "METHODS",
-    "RTOL",
-    "THRESHOLD",
-    "Interrupted",
-    "Options",
-    "Progress",
-    "integrate",
-    "report_at",
-    "versions",
-]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -56,18 +34,17 @@ class Interrupted(KeyboardInterrupt):
 
 
 def integrate(
-    system: ReducedSystem | str,
+    system: ReducedSystem,
     parameters: Mapping[str, Any] | None = None,
     *,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> Trajectory:
     """Integrate one trajectory of a reduced system.
 
     Parameters
     ----------
-    system : ReducedSystem or str
-        A system, or the name of a built-in one.
+    system : ReducedSystem
     parameters : mapping, optional
         Parameter values by name; defaults for the rest.
     t_end : float or str
@@ -97,7 +74,7 @@ def integrate(
     at : sequence of float
         Times the run must reach: an automatic horizon does not end before them.
     progress : callable, optional
-        Called with a `Progress` after every step (or chunk of discrete steps).
+        A `core.progress.Progress`, called after every step (or chunk of discrete steps).
 
     Returns
     -------
@@ -115,13 +92,11 @@ def integrate(
     Interrupted
         On Ctrl-C, with what was computed.
     """
-    system = resolve(system)
     known = [f.name for f in fields(Options)]
     for name in options:
         if name not in known:
             raise unknown("option of integrate", name, [*known, "progress"])
-    if not (progress is None or callable(progress)):
-        raise InputError(f"progress must be callable, not {progress!r}")
+    progress = watched(progress)
     stages = system.stages(system.values(parameters))
     if stages:
         return in_stages(system, parameters or {}, stages, progress=progress, **options)
@@ -145,7 +120,7 @@ def in_stages(
     parameters: Mapping[str, Any],
     stages: Sequence[Mapping[str, Any]],
     *,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> Trajectory:
     """Successive runs, each with its change of parameters, as one trajectory; see `integrate`.

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from reduced_dynamics.catalogue import resolve
 from reduced_dynamics.compilation.compiled import compile_system
 from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.core.expressions import evaluate
@@ -74,7 +73,7 @@ class Points:
 
     def __init__(
         self,
-        system: ReducedSystem | str,
+        system: ReducedSystem,
         parameters,
         *,
         t_end,
@@ -85,7 +84,7 @@ class Points:
         clamp=None,
         at=(),
     ):
-        self.system = system = resolve(system)
+        self.system = system
         for name, value in (("clamp", clamp), ("starts", starts)):
             if not isinstance(value, Mapping | None):
                 raise InputError(
@@ -103,7 +102,9 @@ class Points:
         if len(fixed) == len(self.at) and np.any(np.diff(fixed) < 0):
             raise InputError("the times of `at` must not fall; sort them")
         if isinstance(t_end, str) and t_end == "auto":
-            bound = f", or the system's bound, '{system.horizon}'" if system.horizon else ""
+            bound = (
+                f", or the system's bound, '{system.horizon.bound}'" if system.horizon.bound else ""
+            )
             raise InputError(f"an ensemble needs a horizon: give t_end, such as '20*N**2'{bound}")
         self.rtol, self.atol, self.threshold = rtol, atol, threshold
         given, which = _distinct(parameters, [*starts.values(), t_end])

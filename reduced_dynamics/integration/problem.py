@@ -135,12 +135,7 @@ class Problem:
     def _horizon(self) -> tuple[float, bool]:
         t_end = self.options.t_end
         if t_end == "auto":
-            if not self.system.horizon:
-                raise InputError(
-                    self.system.no_horizon
-                    or f"{self.system.name} declares no automatic horizon; give t_end (--t-end)"
-                )
-            horizon, automatic = self.system.horizon, True
+            horizon, automatic = self.system.horizon.of(self.system.name), True
         else:
             horizon, automatic = t_end, False
         number = (

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import bisect
 import math
-import platform
 import time
-from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
-from reduced_dynamics._version import __version__
+from reduced_dynamics.core.progress import Progress
 from reduced_dynamics.core.system import Event
 from reduced_dynamics.core.trajectory import NODES, Crossing, Trajectory, interpolate, lobatto
 from reduced_dynamics.integration.problem import CONVERGED, CONVERGENCE, Problem
+from reduced_dynamics.io.versions import versions
 
 #: An automatic horizon ends AFTER times the moment when the loss has reached CONVERGED of its start
 #: and the system's `formed` events have happened;
@@ -24,17 +22,6 @@ from reduced_dynamics.integration.problem import CONVERGED, CONVERGENCE, Problem
 AFTER, FLAT = 1.05, 0.01
 #: States there is room for at first: copies cost more than pages that are never touched.
 ROOM = 2048
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a running integration reports: time reached, horizon, steps, loss, seconds."""
-
-    t: float
-    t_end: float
-    steps: int
-    loss: float
-    wall_s: float
 
 
 class Recorder:
@@ -131,12 +118,12 @@ class Recorder:
 
     def horizon(self) -> float | None:
         """When an automatic horizon ends, once that is known."""
-        formed = self.problem.system.formed
+        formed = self.problem.system.horizon.formed
         if not all(name in self.seen for name in formed):
             return None
         if CONVERGENCE.name in self.seen:
             return AFTER * max(self.seen[name] for name in (CONVERGENCE.name, *formed))
-        if self.problem.system.plateaus:
+        if self.problem.system.horizon.plateaus:
             return None
         at = max([self.seen[name] for name in formed], default=1.0)
         while (at := at * math.sqrt(2.0)) <= self.t[-1]:
@@ -188,16 +175,21 @@ class Recorder:
             return None
         if not problem.automatic:
             return "the horizon was reached"
-        if problem.system.plateaus:
+        if problem.system.horizon.plateaus:
             return "the bound of the automatic horizon was reached"
-        missing = [name for name in problem.system.formed if name not in self.seen]
+        missing = [name for name in problem.system.horizon.formed if name not in self.seen]
         what = f"{', '.join(missing)} did not happen" if missing else "the loss had not settled"
-        bound = problem.system.horizon
+        bound = problem.system.horizon.bound
         return f"the bound of the automatic horizon, {bound}, was reached: {what}"
 
-    def progress(self) -> Progress:
-        wall = time.perf_counter() - self.began
-        return Progress(float(self.t[-1]), self.problem.t_end, self.stats["steps"], self.loss, wall)
+    def tell(self, progress: Progress) -> None:
+        """Say how far the run is, as a share of the longest it may take."""
+        t, t_end = float(self.t[-1]), self.problem.t_end
+        progress(
+            f"t = {t:.4g} of at most {t_end:.4g}, {self.stats['steps']} steps, "
+            f"loss {self.loss:.4g}",
+            t / t_end,
+        )
 
     def trajectory(self, message: str) -> Trajectory:
         problem = self.problem
@@ -242,22 +234,3 @@ class Recorder:
             message=message,
             nodes=self.nodes if self.nodes is not None and self.count > 1 else None,
         )
-
-
-def versions() -> dict[str, str]:
-    """Versions of what computes: this package, Python, numpy, scipy, numba."""
-    return dict(_versions())
-
-
-@cache
-def _versions() -> dict[str, str]:
-    import numba
-    import scipy
-
-    return {
-        "reduced_dynamics": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "numba": numba.__version__,
-    }

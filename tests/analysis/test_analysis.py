@@ -103,7 +103,7 @@ def test_start_sensitivities_agree_with_runs_beside(system, values):
     found = sensitivities(system, values, of=[])
     origin = rd.integrate(system, values, t_end=1e-9).z[0]
     shift = 1e-5
-    for k, name in enumerate(rd.get(system).names):
+    for k, name in enumerate(rd.system(system).names):
         low, high = (
             rd.integrate(system, values, start={name: origin[k] + s * shift}, rtol=1e-11).events
             for s in (-1, 1)

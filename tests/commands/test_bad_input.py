@@ -2,7 +2,7 @@
 
 import pytest
 
-from reduced_dynamics.commands import main
+from reduced_dynamics.commands.main import main
 
 CASES = {
     "unknown system": (["run", "musat4"], "did you mean 'musat3'"),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import reduced_dynamics as rd
-from reduced_dynamics.commands import main
+from reduced_dynamics.commands.main import main
 from reduced_dynamics.core.system import ReducedSystem
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -315,7 +315,7 @@ def test_list(run):
     for name in ("musat3", "musat19"):
         code, out, _ = run("list", name)
         assert code == 0
-        system: ReducedSystem = rd.get(name)
+        system: ReducedSystem = rd.system(name)
         described = (*system.coordinates, *system.parameters, *system.observables, *system.events)
         for thing in described:
             assert thing.name in out.split()

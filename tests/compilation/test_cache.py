@@ -13,9 +13,12 @@ import pytest
 import sympy as sp
 
 import reduced_dynamics as rd
+from reduced_dynamics import catalogue
 from reduced_dynamics.compilation import cache, compiled
 from reduced_dynamics.compilation.compiled import compile_system
 from reduced_dynamics.core.errors import CacheWarning
+from reduced_dynamics.core.identity import identity
+from reduced_dynamics.integration.rosenbrock.build import SOURCES
 
 ROOT = Path(__file__).resolve().parents[2]
 x, k = sp.symbols("x k", real=True)
@@ -77,7 +80,7 @@ def never(*_):
 
 
 def test_a_warm_cache_is_loaded_and_neither_derived_nor_compiled(system, warm, monkeypatch):
-    monkeypatch.setattr("reduced_dynamics.compilation.codegen.module_source", never)
+    monkeypatch.setattr("reduced_dynamics.compilation.module.module_source", never)
     before = {p: p.read_bytes() for p in files(warm)}
     rate, functions = flow(system)
     assert rate == [-6.0]
@@ -130,7 +133,7 @@ def test_damage_is_noticed_and_mended(system, warm, ending, damage, monkeypatch)
     assert rate == [-6.0]
     assert not is_loaded(functions)
     fresh(monkeypatch)
-    monkeypatch.setattr("reduced_dynamics.compilation.codegen.module_source", never)
+    monkeypatch.setattr("reduced_dynamics.compilation.module.module_source", never)
     rate, functions = flow(system)
     assert rate == [-6.0]
     assert is_loaded(functions)
@@ -197,7 +200,7 @@ def test_a_cache_removed_under_a_running_process(system, warm):
 def test_other_sources_or_versions_use_another_directory(system, warm, monkeypatch):
     _, old = flow(system)
     fresh(monkeypatch)
-    monkeypatch.setattr(cache, "fingerprint", lambda: "another")
+    monkeypatch.setattr(compiled, "identity", lambda *_: "another")
     rate, new = flow(system)
     assert rate == [-6.0]
     assert new.source != old.source
@@ -205,19 +208,65 @@ def test_other_sources_or_versions_use_another_directory(system, warm, monkeypat
     assert old.path.exists()
 
 
-def test_the_fingerprint_follows_sources_and_versions(monkeypatch):
-    now = cache.fingerprint()
-    monkeypatch.setattr(cache, "version", lambda package: "0.0")
-    assert cache.fingerprint.__wrapped__() != now
-    monkeypatch.undo()
-    read = Path.read_bytes
-    for name in ("differentiate.py", "codegen.py"):
-        monkeypatch.setattr(
-            Path, "read_bytes", lambda p, name=name: read(p) + b"#" * (p.name == name)
-        )
-        assert cache.fingerprint.__wrapped__() != now
-    monkeypatch.undo()
-    assert cache.fingerprint.__wrapped__() == now
+FAMILIES = ("musat", "wang", "chen")
+#: What every compiled system follows from; and what none does.
+FOLLOWS = (
+    "derivations/core/differentiate.py",
+    "derivations/core/staged.py",
+    "derivations/core/windows.py",
+    *(
+        f"reduced_dynamics/compilation/{name}.py"
+        for name in [
+            "assembly",
+            "chart",
+            "decorators",
+            "dense",
+            "exponential",
+            "functions",
+            "loops",
+            "module",
+            "named",
+            "pairs",
+            "printing",
+            "statements",
+            "wide",
+            "windows",
+        ]
+    ),
+)
+BESIDE = (
+    "derivations/core/latex.py",
+    "derivations/core/reading.py",
+    "derivations/core/report.py",
+    "reduced_dynamics/compilation/define.py",
+    "reduced_dynamics/core/system.py",
+    "reduced_dynamics/plotting/style.py",
+)
+
+
+@pytest.mark.parametrize("name", ["musat3", "wang", "chen", "tiny"])
+def test_a_module_is_renewed_with_what_it_follows_from_alone(name, system, changes):
+    derive = system.derive if name == "tiny" else catalogue.system(name).derive
+    follows, beside = [*FOLLOWS], [*BESIDE]
+    for family in FAMILIES:
+        own = name.startswith(family)
+        (follows if own else beside).append(f"derivations/{family}/derive.py")
+        beside += [f"reduced_dynamics/families/{family}/system.py"]
+        reports = (ROOT / "derivations" / family).glob("*report*.py")
+        beside += [str(path.relative_to(ROOT)) for path in reports]
+    for path in follows:
+        assert changes(path, lambda: identity(derive, compiled.PRINTER)), path
+    for path in beside:
+        assert not changes(path, lambda: identity(derive, compiled.PRINTER)), path
+
+
+def test_an_integrator_is_renewed_with_its_templates_alone(changes):
+    folder = "reduced_dynamics/integration/rosenbrock"
+    for name in ("step", "crossings", "kernel", "lanes", "tableau", "source"):
+        assert changes(f"{folder}/{name}.py", lambda: identity(*SOURCES)), name
+    assert changes("reduced_dynamics/compilation/lanes.py", lambda: identity(*SOURCES))
+    for name in ("single", "build"):
+        assert not changes(f"{folder}/{name}.py", lambda: identity(*SOURCES)), name
 
 
 def test_every_part_of_a_name_counts():
@@ -246,7 +295,7 @@ def test_a_read_only_cache_is_still_read(system, warm, monkeypatch):
     before = {p: p.read_bytes() for p in files(warm)}
     writable = cache._writable
     monkeypatch.setattr(cache, "_writable", lambda p: not p.is_relative_to(warm) and writable(p))
-    monkeypatch.setattr("reduced_dynamics.compilation.codegen.module_source", never)
+    monkeypatch.setattr("reduced_dynamics.compilation.module.module_source", never)
     with pytest.warns(CacheWarning):
         rate, functions = flow(system)
     assert rate == [-6.0]
@@ -370,6 +419,7 @@ print(sorted(m for m in sys.modules if m.split(".")[0] in ("sympy", "mpmath", "d
 """
     first, second = (launch(script, tmp_path).communicate(timeout=120) for _ in range(2))
     assert "sympy" in first[0]
-    # The bare package, to hash its sources, and the names of chen's subsets, which need no SymPy.
-    assert set(eval(second[0])) <= {"derivations", "derivations.chen.selector"}
+    # The names of chen's subsets, which need no SymPy, and the packages that they lie in.
+    names = "derivations.chen.selector"
+    assert set(eval(second[0])) <= {"derivations", "derivations.chen", names}
     assert second[1] == first[1].splitlines(keepends=True)[-1]

@@ -12,9 +12,11 @@ from scipy.optimize import brentq
 
 import reduced_dynamics as rd
 from reduced_dynamics.compilation import cache
-from reduced_dynamics.compilation.codegen import WHOLE_HESSIAN, module_source
 from reduced_dynamics.compilation.compiled import compile_system
-from reduced_dynamics.integration.one import METHODS
+from reduced_dynamics.compilation.functions import WHOLE_HESSIAN
+from reduced_dynamics.compilation.module import module_source
+from reduced_dynamics.core.system import Hints
+from reduced_dynamics.integration.problem import METHODS
 
 x, y, k, s = sp.symbols("x y k s", real=True)
 
@@ -56,17 +58,20 @@ def close(found, exact, floor=1e-12):
 def test_steps_in_log_time(method):
     """x = log(1 + t): the same solution from fewer steps, with the times of events in t."""
     system = rd.gradient_flow(sp.exp(-x), [x], start={x: 0.0}, events={"five": (x, 5.0)})
-    system = replace(system, local=0.01)
     found = {}
     for tempo in (None, 2.0):
-        trajectory = rd.integrate(replace(system, tempo=tempo), t_end=1e6, method=method)
+        trajectory = rd.integrate(
+            replace(system, hints=Hints(local=0.01, tempo=tempo)), t_end=1e6, method=method
+        )
         t = np.geomspace(1e-3, 1e6, 200)
         close(trajectory.at(t)[:, 0], np.log1p(t), floor=1e-9)
         assert trajectory.events["five"] == pytest.approx(math.exp(5) - 1, rel=1e-7)
         assert trajectory.t_end == 1e6
         found[tempo] = trajectory.stats["steps"]
     assert found[2.0] < 0.8 * found[None]
-    held = rd.integrate(replace(system, tempo=2.0), t_end=100, method=method, max_step=1.0)
+    held = rd.integrate(
+        replace(system, hints=Hints(local=0.01, tempo=2.0)), t_end=100, method=method, max_step=1.0
+    )
     assert np.diff(held.t).max() <= 1.0 + 1e-12
 
 

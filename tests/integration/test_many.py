@@ -10,12 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
-from reduced_dynamics import InputError, gradient_flow
-from reduced_dynamics.catalogue import get
+from reduced_dynamics import InputError, catalogue, gradient_flow
 from reduced_dynamics.compilation.compiled import compile_system
-from reduced_dynamics.integration.many import integrate_many
-from reduced_dynamics.integration.one import integrate
+from reduced_dynamics.core.system import Horizon
 from reduced_dynamics.integration.rosenbrock.build import integrator
+from reduced_dynamics.public import integrate, integrate_many
 
 SIZES = np.unique(np.round(np.geomspace(8, 512, 50)).astype(int))
 
@@ -23,7 +22,7 @@ SIZES = np.unique(np.round(np.geomspace(8, 512, 50)).astype(int))
 @pytest.fixture(scope="module")
 def module():
     """The generated module that integrates musat3."""
-    system = get("musat3")
+    system = catalogue.system("musat3")
     values = system.values({})
     return integrator(system, values, compile_system(system, values))._module
 
@@ -123,7 +122,7 @@ def test_automatic_horizons_are_those_of_single_runs():
         (u * v - 1) ** 2 / 2, [u, v], start={u: 1e-8, v: 2e-8}, events={"T": (u * v, 0.5)},
         name="plateau",
     )  # fmt: skip
-    plateau = replace(plateau, horizon="1000", formed=("T",))
+    plateau = replace(plateau, horizon=Horizon("1000", formed=("T",)))
     ends = set()
     for system, points, options in (
         ("musat3", [{"N": 4, "query": 2}, {"N": 2}, {"N": 64}, {"N": 0}], {}),

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 import reduced_dynamics as rd
-from reduced_dynamics.catalogue import get
+from reduced_dynamics import catalogue
 from reduced_dynamics.compilation.compiled import compile_system
-from reduced_dynamics.integration.one import METHODS, Interrupted, integrate, report_at
+from reduced_dynamics.integration.one import Interrupted
+from reduced_dynamics.integration.problem import METHODS
+from reduced_dynamics.public import integrate, report_at
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,7 @@ def test_musat3_at_a_billion_pairs(constants):
 
 
 def test_flow_follows_minus_the_gradient_everywhere():
-    system = get("musat19")
+    system = catalogue.system("musat19")
     trajectory = integrate(system, {"N": 8})
     compiled = compile_system(system, trajectory.parameters)
     par = np.array(system.pack(trajectory.parameters))
@@ -126,7 +128,9 @@ def test_diverging_descent_names_a_step_that_works():
 
 
 def test_clamped_coordinates_stay():
-    others = [k for k in get("musat19").names if k not in get("musat3").names]
+    others = [
+        k for k in catalogue.system("musat19").names if k not in catalogue.system("musat3").names
+    ]
     clamped = integrate("musat19", {"N": 16}, clamp=dict.fromkeys(others, 0.0), t_end="6*N**2")
     three = integrate("musat3", {"N": 16}, t_end="6*N**2")
     for name in others:
@@ -141,7 +145,7 @@ def test_clamped_coordinates_stay():
 
 def test_report_at_times():
     trajectory = integrate("musat3", {"N": 8}, t_end=1000)
-    at = report_at(get("musat3"), trajectory, [0.0, 10.0, 1000.0])
+    at = report_at(catalogue.system("musat3"), trajectory, [0.0, 10.0, 1000.0])
     assert at["loss"][0] == 0.5
     assert at["gamma3"][2] == pytest.approx(trajectory.final["gamma3"], rel=1e-14)
     with pytest.raises(rd.InputError, match="outside the trajectory"):
@@ -149,8 +153,8 @@ def test_report_at_times():
 
 
 def test_interruption_keeps_what_was_done():
-    def stop(progress):
-        if progress.steps >= 20:
+    def stop(what, share):
+        if ", 20 steps" in what:
             raise KeyboardInterrupt
 
     with pytest.raises(Interrupted) as caught:
@@ -196,3 +200,10 @@ def test_ctrl_c_within_a_compiled_function_is_an_interruption(monkeypatch):
     monkeypatch.setattr("reduced_dynamics.integration.one.run_flow", fail)
     with pytest.raises(SystemError, match="something else"):
         integrate("musat3", {"N": 4})
+
+
+def test_where_lsoda_crawls_the_run_goes_on_with_bdf():
+    """After emergence LSODA would step explicitly, at the limit of its stability."""
+    run = integrate("musat3", {"N": 64})
+    assert run.solver["method"] == "LSODA"
+    assert run.events["t_icl"] < run.stats["BDF_from_t"] < run.t_end

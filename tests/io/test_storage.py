@@ -4,8 +4,12 @@ import json
 import math
 import os
 import pickle
+import pwd
 import subprocess
 import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +20,8 @@ from hypothesis.extra import numpy as hnp
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.core.trajectory import NODES, Crossing, Trajectory, lobatto
 from reduced_dynamics.io import files
-from reduced_dynamics.io.storage import check_target, load, save, to_dataset
+from reduced_dynamics.io.netcdf import to_dataset
+from reduced_dynamics.io.storage import check_target, load, save
 
 ENDINGS = (".nc", ".npz", ".csv", ".json")
 
@@ -373,15 +378,33 @@ def test_a_read_only_file_system(tmp_path, monkeypatch):
         check_target(tmp_path / "a.nc")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_directory_and_a_file_without_permission(tmp_path):
-    (tmp_path / "a.nc").touch(0o444)
-    with pytest.raises(InputError, match="write-protected"):
-        check_target(tmp_path / "a.nc")
-    tmp_path.chmod(0o555)
-    with pytest.raises(InputError, match="permission denied"):
-        check_target(tmp_path / "b.nc")
-    tmp_path.chmod(0o755)
+@contextmanager
+def without_privileges():
+    """Root may write anywhere; here it is nobody, who may not."""
+    if os.geteuid() != 0:
+        yield
+        return
+    nobody = pwd.getpwnam("nobody").pw_uid
+    os.setresuid(nobody, nobody, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+def test_a_directory_and_a_file_without_permission():
+    with tempfile.TemporaryDirectory() as name:  # pytest's own are closed to everyone else
+        directory = Path(name)
+        directory.chmod(0o777)
+        with without_privileges():
+            check_target(directory / "b.nc")
+            (directory / "a.nc").touch(0o444)
+            with pytest.raises(InputError, match="write-protected"):
+                check_target(directory / "a.nc")
+        directory.chmod(0o555)
+        with without_privileges(), pytest.raises(InputError, match="permission denied"):
+            check_target(directory / "b.nc")
+        directory.chmod(0o755)
 
 
 # Whole or not at all

@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import reduced_dynamics as rd
-from reduced_dynamics.commands import main
+from reduced_dynamics.commands.main import main
 from reduced_dynamics.commands.sweep_results import _exponent, _law_text, _map_text
 from reduced_dynamics.sweeping.figures import regimes_figure
 from reduced_dynamics.sweeping.laws import (

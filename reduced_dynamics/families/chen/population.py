@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 
 from derivations.chen.selector import label, subsets
-from reduced_dynamics.catalogue import get
 from reduced_dynamics.compilation.compiled import compile_system
 from reduced_dynamics.families.chen import bank as markov_bank
-from reduced_dynamics.families.chen.system import SELECTED
+from reduced_dynamics.families.chen.system import CHEN, SELECTED
 
 #: log c² of subsets that are absent.
 _ABSENT = -700.0
@@ -107,9 +106,8 @@ def criterion(
     InputError
         For unknown names and values out of range.
     """
-    system = get("chen")
-    values = system.values(parameters or {})
-    system = system.adapted(values)
+    values = CHEN.values(parameters or {})
+    system = CHEN.adapted(values)
     compiled, par = compile_system(system, values), np.array(system.pack(values))
     found = subsets(values["H"], values["degree"])
     z = np.array(system.origin(values))

@@ -12,6 +12,8 @@ from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.core.system import (
     Coordinate,
     Event,
+    Hints,
+    Horizon,
     Invariant,
     Observable,
     Parameter,
@@ -151,18 +153,6 @@ def _bank_errors(values: Mapping[str, Any], compiled, par, z) -> dict[str, float
     )
 
 
-def _remarks(trajectory) -> list[str]:
-    from reduced_dynamics.families.chen.population import forecast
-
-    return forecast(trajectory)
-
-
-def _figure(trajectory):
-    from reduced_dynamics.families.chen.selection_figure import selection_figure
-
-    return selection_figure(trajectory)
-
-
 def _derive(values: Mapping[str, Any]):
     from derivations.chen.derive import derive_chen
 
@@ -210,6 +200,7 @@ def _adapt(values: Mapping[str, Any]) -> ReducedSystem:
 
 CHEN = ReducedSystem(
     name="chen",
+    home=f"{__name__}:CHEN",
     title="copier, selector and classifier on n-gram Markov chains",
     source="Chen, Sheen, Wang, Yang, arXiv 2409.10559; derived in derivations/chen/derive.py",
     coordinates=_coordinates(3, 2),
@@ -225,12 +216,7 @@ CHEN = ReducedSystem(
     outside=_outside,
     adapt=_adapt,
     stages=_stages,
-    remarks=_remarks,
-    figure=_figure,
-    horizon="50000",
-    formed=("T_selected",),
-    plateaus=True,
-    local=0.01,  # errors below rtol, from 1e-4 to 1e-9, joint and in stages; 0.02 gave up to 1.7
-    costly=True,
-    tempo=1.0,
+    horizon=Horizon("50000", formed=("T_selected",), plateaus=True),
+    # local: errors below rtol, from 1e-4 to 1e-9, joint and in stages; 0.02 gave up to 1.7
+    hints=Hints(local=0.01, costly=True, tempo=1.0),
 )

@@ -17,4 +17,9 @@ FAMILY = Family(
         "musat19": "derivations.musat.report:MUSAT19",
         "musat3": "derivations.musat.report:MUSAT3",
     },
+    full={
+        "musat19": "reduced_dynamics.families.musat.full_model:MUSAT",
+        "musat3": "reduced_dynamics.families.musat.full_model:MUSAT",
+    },
+    experiments={"order": "reduced_dynamics.families.musat.experiments.order:EXPERIMENT"},
 )

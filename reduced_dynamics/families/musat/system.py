@@ -9,6 +9,8 @@ from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.core.system import (
     Coordinate,
     Event,
+    Hints,
+    Horizon,
     Invariant,
     Observable,
     Parameter,
@@ -195,6 +197,10 @@ def _one_moving_alpha(values: Mapping[str, Any]) -> bool:
     return values["N"] >= 2 and values["query"] in ("last", values["N"])
 
 
+def _integrable(values: Mapping[str, Any]) -> bool:
+    return _strictly_causal(values) and _one_moving_alpha(values)
+
+
 #: From here on the rounding of 1 − γA shortens the steps. Measured, steps without and with chart:
 #: Radau 1587 and 2294 at N = 10³, 4153 and 2839 at 10⁵, 135 811 and 3593 at 10⁸; Rodas5P 1301 and
 #: 3016, 3348 and 1602, 27 549 and 1774.
@@ -202,8 +208,7 @@ _CHART_FROM = 10**5
 
 
 def _cancels(values: Mapping[str, Any]) -> bool:
-    large = values["N"] >= _CHART_FROM
-    return large and _strictly_causal(values) and _one_moving_alpha(values)
+    return values["N"] >= _CHART_FROM and _integrable(values)
 
 
 def _system(**own) -> ReducedSystem:
@@ -216,15 +221,14 @@ def _system(**own) -> ReducedSystem:
         sampling=_bank_errors,
         check=_check,
         choose=_choose,
-        horizon="1000 * N**2 + 1000 * N",
-        formed=("t_half_loss",),
-        time_scale="D",
+        horizon=Horizon("1000 * N**2 + 1000 * N", formed=("t_half_loss",)),
         **own,
     )
 
 
 MUSAT19 = _system(
     name="musat19",
+    home=f"{__name__}:MUSAT19",
     title="the 19 coordinates of the disentangled two-layer transformer on item-label recall",
     source="Musat et al., arXiv 2511.01033, Theorem 1; derived in derivations/musat/derive.py",
     coordinates=tuple(Coordinate(name, meaning) for name, meaning in _MEANINGS.items()),
@@ -235,6 +239,7 @@ MUSAT19 = _system(
 
 MUSAT3 = _system(
     name="musat3",
+    home=f"{__name__}:MUSAT3",
     title="the induction head alone: alpha3, beta2, gamma3, the other 16 held at 0",
     source="Musat et al., arXiv 2511.01033, Theorem 2; derived in derivations/musat/derive.py",
     coordinates=tuple(Coordinate(k, _MEANINGS[k]) for k in ("alpha3", "beta2", "gamma3")),
@@ -246,10 +251,9 @@ MUSAT3 = _system(
         Invariant(
             "first_integral",
             "alpha3 + (exp(alpha3) - 1)/(2N - 2) - beta2^2/2, for query=last, orthonormal inputs",
-            lambda values: _strictly_causal(values) and _one_moving_alpha(values),
+            _integrable,
         ),
     ),
     derive=_derive3,
-    precise=True,
-    chart=_cancels,
+    hints=Hints(precise=True, chart=_cancels),
 )

@@ -15,20 +15,19 @@ as Chebyshev series, made once for every N and a* and kept in the cache.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.polynomial import chebyshev
 
 from reduced_dynamics.compilation.cache import key, recall, remember
 from reduced_dynamics.core.errors import ReducedDynamicsError
+from reduced_dynamics.core.identity import identity
 
 log = logging.getLogger(__name__)
 
@@ -237,8 +236,7 @@ def table(n: int, a_star: float) -> Table:
     QuadratureError
         If no refinement reaches `ACCURACY`.
     """
-    source = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    name = f"overlap-{key('overlap', str(n), float(a_star).hex(), source)}"
+    name = f"overlap-{key(str(n), float(a_star).hex(), identity(__name__))}"
     kept = recall(name)
     if kept is None:
         made = _made(n, a_star)

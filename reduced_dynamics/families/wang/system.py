@@ -10,6 +10,8 @@ from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.core.system import (
     Coordinate,
     Event,
+    Hints,
+    Horizon,
     Invariant,
     Observable,
     Parameter,
@@ -82,7 +84,7 @@ _OBSERVABLES = (
 )
 
 _PLATEAU = "the induction loss"
-_EVENTS = (
+EVENTS = (
     Event("T_g4", "the 4-gram loss falls to 1 % of its start", "L_G4", 0.01, True, -1),
     Event("T_plateau_in", f"{_PLATEAU} falls to 1.01 L_sad", "L_IH_over_L_sad", 1.01, False, -1),
     Event("T_plateau_out", f"{_PLATEAU} falls to .99 L_sad", "L_IH_over_L_sad", 0.99, False, -1),
@@ -180,25 +182,6 @@ def _mean_variance(n: int, p1: float) -> float:
     return float(each.mean())
 
 
-def _remarks(trajectory) -> list[str]:
-    """How little of the induction loss is left for the plateau: h moves before w does."""
-    if trajectory.events.get("T_plateau_in") is None:
-        return []
-    part = 1.01 / float(trajectory["L_IH_over_L_sad"][0])
-    stuck = []
-    if trajectory["w_Q"][0] == -trajectory["w_K"][0]:
-        stuck = [
-            "w_Q = -w_K at the start leads into the saddle, which the exact flow never leaves: any "
-            "time after T_plateau_in is one of rounding errors"
-        ]
-    return [
-        "",
-        *stuck,
-        f"L_IH is down to {100 * part:.2g} % of its start when it enters the plateau: h rises "
-        "while w_Q w_K is near 0",
-    ]
-
-
 def _derive(values: Mapping[str, Any]):
     from derivations.wang.derive import derive_wang
 
@@ -215,27 +198,26 @@ def _coordinates(names: Sequence[str]) -> tuple[Coordinate, ...]:
 def _adapt(values: Mapping[str, Any]) -> ReducedSystem:
     exact = values["engine"] == "exact"
     if values["training"] == "stage2":
-        return replace(WANG, precise=exact)
+        return replace(WANG, hints=Hints(precise=exact))
     first = values["training"] == "stage1"
     return replace(
         WANG,
         coordinates=_coordinates(tuple(_MEANINGS)),
-        events=() if first else _EVENTS,
-        formed=() if first else WANG.formed,
-        horizon="" if first else WANG.horizon,
-        no_horizon=_ENDLESS if first else "",
-        precise=False,
+        events=() if first else EVENTS,
+        horizon=Horizon(missing=_ENDLESS) if first else WANG.horizon,
+        hints=Hints(),
     )
 
 
 WANG = ReducedSystem(
     name="wang",
+    home=f"{__name__}:WANG",
     title="a 4-gram and an in-context 2-gram learned together: six scalars, four phases",
     source="Wang et al., arXiv 2410.11474; derived in derivations/wang/derive.py",
     coordinates=_coordinates(tuple(_MEANINGS)[1:]),
     parameters=_PARAMETERS,
     observables=_OBSERVABLES,
-    events=_EVENTS,
+    events=EVENTS,
     invariants=(Invariant("balance", "w_Q^2 - w_K^2"),),
     derive=_derive,
     structure=("engine", "training"),
@@ -243,9 +225,10 @@ WANG = ReducedSystem(
     outside=_outside,
     check=_check,
     choose=_choose,
-    remarks=_remarks,
     adapt=_adapt,
-    horizon="200 * L * (1 + alpha_star)**2 / w_star**teacher_exponent * (1 - log(sigma_init))",
-    formed=("T_converged",),
-    precise=True,
+    horizon=Horizon(
+        "200 * L * (1 + alpha_star)**2 / w_star**teacher_exponent * (1 - log(sigma_init))",
+        formed=("T_converged",),
+    ),
+    hints=Hints(precise=True),
 )

@@ -136,8 +136,7 @@ def run_rodas(problem: Problem, recorder, progress) -> str:
             if recorder.t[-1] - mark[1] <= ADVANCE * recorder.t[-1]:
                 raise _failure(problem, recorder, "steps no longer advance the time")
             mark = (taken, recorder.t[-1])
-        if progress is not None:
-            progress(recorder.progress())
+        recorder.tell(progress)
         if status not in (RUNNING, DONE):
             raise _failure(problem, recorder, REASONS[status])
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import reduced_dynamics as rd
-from reduced_dynamics.catalogue import get
+from reduced_dynamics import catalogue
 from reduced_dynamics.commands.main import main
 from reduced_dynamics.compilation.compiled import compile_system
 from reduced_dynamics.core.errors import InputError
@@ -25,7 +25,7 @@ EARLY = {10: 0.7011, 30: 2.1110}
 
 
 def prepared(parameters):
-    system = get("chen")
+    system = catalogue.system("chen")
     values = system.values(parameters)
     system = system.adapted(values)
     return system, values, compile_system(system, values), np.array(system.pack(values))
@@ -307,7 +307,7 @@ def test_report_of_a_run(capsys, tmp_path):
 )
 def test_bad_input(parameters, sentence):
     with pytest.raises(InputError, match=None) as error:
-        get("chen").values(parameters)
+        catalogue.system("chen").values(parameters)
     assert sentence in str(error.value)
 
 
@@ -369,6 +369,6 @@ def test_a_held_subset_cannot_win():
 
 
 def test_squares_that_cannot_be_told_apart_are_refused():
-    names = [n for n in get("chen").names if n.startswith("c_")]
+    names = [n for n in catalogue.system("chen").names if n.startswith("c_")]
     with pytest.raises(InputError, match="above -550"):
         rd.integrate("chen", {"kernels": 8}, t_end=1.0, start=dict.fromkeys(names, -650.0))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reduced_dynamics.commands import main
+from reduced_dynamics.commands.main import main
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.families.chen import recorded as recorded_markov
 from reduced_dynamics.families.chen import validation as validate_markov

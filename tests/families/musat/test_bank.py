@@ -10,7 +10,7 @@ from scipy.stats import ks_2samp
 from derivations.core.conserved import linear_invariants
 from derivations.core.dense import CAUSAL, ROWS, Dense, Each, RowSum, Softmax, Total, at, substitute
 from derivations.musat.derive import derive_musat19
-from reduced_dynamics.catalogue import get
+from reduced_dynamics import catalogue
 from reduced_dynamics.commands.main import main
 from reduced_dynamics.compilation.compiled import compile_system
 from reduced_dynamics.core.errors import InputError
@@ -18,10 +18,10 @@ from reduced_dynamics.families.musat import bank as gaussian
 from reduced_dynamics.families.musat.full.disentangled import embed
 from reduced_dynamics.families.musat.full.disentangled_training import TrainingConfig, train
 from reduced_dynamics.families.musat.full.recall_task import multiplication_by_i, sample_vectors
-from reduced_dynamics.integration.one import integrate
+from reduced_dynamics.public import integrate
 from tests.families.musat.explicit_transformer import explicit_loss, explicit_rows
 
-MUSAT19, MUSAT3 = get("musat19"), get("musat3")
+MUSAT19, MUSAT3 = catalogue.system("musat19"), catalogue.system("musat3")
 attention = pytest.mark.parametrize("self_attention", [False, True], ids=["strict", "self"])
 
 

@@ -12,7 +12,7 @@ from derivations.core.derivation import Derivation, slope, step
 from derivations.core.staged import Program
 from reduced_dynamics.compilation.compiled import compile_system
 from reduced_dynamics.core.system import Coordinate, Parameter, ReducedSystem
-from reduced_dynamics.integration.one import integrate
+from reduced_dynamics.public import integrate
 
 l, u, k = sp.symbols("l u k", real=True)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reduced_dynamics.catalogue import get
+from reduced_dynamics import catalogue
 from reduced_dynamics.compilation.compiled import compile_system
 from reduced_dynamics.families.musat.full.disentangled import embed, loss_and_gradient, project
 from reduced_dynamics.families.musat.full.recall_task import (
@@ -15,7 +15,7 @@ from tests.families.musat.explicit_transformer import explicit_loss, explicit_ro
 
 
 def compiled(name, **parameters):
-    system = get(name)
+    system = catalogue.system(name)
     values = system.values(parameters)
     return compile_system(system, values), np.array(system.pack(values), dtype=float)
 
@@ -115,7 +115,7 @@ def test_gradient_and_jacobian_equal_finite_differences(name, query, self_attent
     functions, par = compiled(name, **options)
     rng = np.random.default_rng(3)
     for _ in range(3):
-        z = rng.normal(size=len(get(name).names))
+        z = rng.normal(size=len(catalogue.system(name).names))
         slopes = central(lambda at: loss(name, at, **options), z, 1e-5)
         np.testing.assert_allclose(gradient(name, z, **options), slopes, atol=1e-9)
         jacobian = functions.jacobian(0.0, z, par)
@@ -127,8 +127,8 @@ def test_gradient_and_jacobian_equal_finite_differences(name, query, self_attent
 @pytest.mark.parametrize("self_attention", [False, True])
 @pytest.mark.parametrize("query", ["last", "uniform", 1, 3, 6])
 def test_musat3_is_musat19_with_the_other_16_at_zero(query, self_attention):
-    names = get("musat19").names
-    head = [names.index(k) for k in get("musat3").names]
+    names = catalogue.system("musat19").names
+    head = [names.index(k) for k in catalogue.system("musat3").names]
     rng = np.random.default_rng(11)
     for _ in range(5):
         z3 = rng.normal(size=3) * 3
@@ -152,7 +152,7 @@ def test_extreme_coordinates_give_finite_numbers(n, query):
     rng = np.random.default_rng(5)
     for name in ("musat3", "musat19"):
         functions, par = compiled(name, N=n, query=query)
-        size = len(get(name).names)
+        size = len(catalogue.system(name).names)
         points = [np.full(size, s * 700.0) for s in (-1, 0, 1)]
         points += [700.0 * rng.choice([-1.0, 0.0, 1.0], size) for _ in range(20)]
         for z in points:

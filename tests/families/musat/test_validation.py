@@ -12,19 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reduced_dynamics.catalogue import get
-from reduced_dynamics.commands import main
+from reduced_dynamics import catalogue
+from reduced_dynamics.commands.main import main
 from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.families.musat.emergence import Emergence, first_reach
 from reduced_dynamics.families.musat.full.disentangled_training import (
     DivergedError,
     TrainingInterrupted,
 )
-from reduced_dynamics.families.musat.full.emergence import Emergence, first_reach
 from reduced_dynamics.families.musat.validation import Study, fit, plan, rms, run_study, validate
-from reduced_dynamics.integration.one import integrate
 from reduced_dynamics.io import storage
+from reduced_dynamics.public import integrate
 
-MUSAT19, MUSAT3 = get("musat19"), get("musat3")
+MUSAT19, MUSAT3 = catalogue.system("musat19"), catalogue.system("musat3")
 ROOT = Path(__file__).resolve().parents[3]
 
 

@@ -71,8 +71,8 @@ def test_too_few_heads_leave_an_error_of_one(kind, n):
     y = np.linalg.svd(kernels.kernel(kind, slopes, 30)[: n - 1].T)[2][-1]
     i = int(np.argmax(np.abs(y))) + 1
     y = y / y[i - 1]
-    for c in rng.normal(0, 10, (200, n - 2)):
-        assert kernels.error(kind, slopes, c, i, 30) >= 1 - 1e-12
+    for c in rng.normal(0, 10, (50, n - 2)):
+        assert kernels.error(kind, slopes, c, i, 30) >= 1
     assert np.abs(y).max() == pytest.approx(1)
 
 
@@ -121,7 +121,7 @@ def test_the_exponential_kernel_near_the_start():
     """However short the sequence, and with the normalisation that the softmax has there."""
     found = shifts.fit("exponential", 4, 6, 1e4)
     for S in (3, 4, 5, 6, 10, 50, 300):
-        assert found.error_over(S) <= found.error * (1 + 1e-9)
+        assert found.error_over(S) <= found.error
     alpha = found.coefficients * -np.expm1(-found.slopes)
     unnormalised = shifts.Shifts("exponential", found.slopes, alpha, found.errors, found.lower)
     assert unnormalised.error_over(3) > 0.9
@@ -129,9 +129,9 @@ def test_the_exponential_kernel_near_the_start():
 
 def test_the_polynomial_kernel_is_fitted_for_one_length_only():
     one = shifts.fit("polynomial", 4, 6, 1e4, (60,))
-    assert one.error_over(60) == pytest.approx(one.error)
+    assert one.error_over(60) == one.error
     several = shifts.fit("polynomial", 4, 6, 1e4, (3, 5, 9, 20, 60), one.slopes)
-    assert several.error == pytest.approx(max(several.error_over(S) for S in (3, 5, 9, 20, 60)))
+    assert several.error == max(several.error_over(S) for S in (3, 5, 9, 20, 60))
     # With the same slopes, serving more lengths costs accuracy at the one.
     assert several.error_over(60) >= one.error - 1e-6
     assert several.error <= max(one.error_over(S) for S in (3, 5, 9, 20, 60)) + 1e-6

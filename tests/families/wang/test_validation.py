@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reduced_dynamics.catalogue import get
-from reduced_dynamics.commands import main
+from reduced_dynamics import catalogue
+from reduced_dynamics.commands.main import main
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.families.musat.validation import rms, run_study
 from reduced_dynamics.families.wang.full.mixed_target_training import TrainingInterrupted
 from reduced_dynamics.families.wang.validation import MixedStudy, plan, validate_mixed_target
 from reduced_dynamics.io import storage
 
-WANG = get("wang")
+WANG = catalogue.system("wang")
 ROOT = Path(__file__).resolve().parents[3]
 #: Ten tokens: everything is over by t = 250, and training is fast.
 SMALL = {"L": 10, "w_star": 0.7, "sigma_init": 0.1}

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 import reduced_dynamics as rd
 from derivations.core.report import Check
 from derivations.wang.report import WANG as REPORT
+from reduced_dynamics import catalogue
 from reduced_dynamics.core.fits import line, power_law
 from reduced_dynamics.families.wang.emergence_scaling import measure, unstable_rate
 from reduced_dynamics.integration.problem import Options, Problem
 
 ROOT = Path(__file__).resolve().parents[3]
-WANG = rd.get("wang")
+WANG = rd.system("wang")
 PAPER = {
     "T_g4": 205,
     "T_plateau_in": 135,
@@ -312,7 +313,7 @@ def test_descent_ends_where_the_equations_cease_to_hold(engine):
 
 def test_report_says_how_little_is_left_for_the_plateau():
     run = rd.integrate("wang")
-    assert any("5.9 % of its start" in line for line in WANG.remarks(run))
+    assert any("5.9 % of its start" in line for line in catalogue.find("remarks", "wang")(run))
 
 
 def test_every_check_of_the_derivation_holds():

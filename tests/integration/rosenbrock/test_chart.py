@@ -6,9 +6,9 @@ import mpmath
 import numpy as np
 import pytest
 
-from reduced_dynamics import integrate, integrate_many
-from reduced_dynamics.catalogue import get
+from reduced_dynamics import catalogue, integrate, integrate_many
 from reduced_dynamics.compilation.compiled import compile_system
+from reduced_dynamics.core.system import Hints
 from reduced_dynamics.integration.chart import Charted, chart_of
 from reduced_dynamics.integration.problem import Options, Problem
 
@@ -16,7 +16,7 @@ METHODS = ("LSODA", "Radau", "BDF", "Rodas5P")
 
 
 def compiled(n):
-    system = get("musat3")
+    system = catalogue.system("musat3")
     values = system.values({"N": n})
     return compile_system(system, values), np.array(system.pack(values), dtype=float)
 
@@ -132,7 +132,7 @@ def test_the_chart_jacobian_is_the_derivative(n):
 
 
 def charted(n, use=True):
-    return replace(get("musat3"), chart=lambda _: use)
+    return replace(catalogue.system("musat3"), hints=Hints(precise=True, chart=lambda _: use))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -156,7 +156,7 @@ def test_a_start_is_taken_in_the_coordinates():
 
 
 def problem(parameters, **options):
-    return Problem(get("musat3"), parameters, Options(**options))
+    return Problem(catalogue.system("musat3"), parameters, Options(**options))
 
 
 def test_where_the_chart_is_used():
@@ -164,15 +164,15 @@ def test_where_the_chart_is_used():
     assert isinstance(chart_of(problem(large)), Charted)
     assert not isinstance(chart_of(problem({"N": 64})), Charted)
     assert not isinstance(chart_of(problem(large, clamp={"beta2": 0.5})), Charted)
-    system = get("musat3")
-    assert system.chart(system.values(large | {"query": 10**8}))
+    system = catalogue.system("musat3")
+    assert system.hints.chart(system.values(large | {"query": 10**8}))
     for other in (
         {"query": 10**8 - 1},
         {"self_attention": True},
         {"N": 10**4, "query": "uniform"},
         {"N": 200, "inputs": "gaussian"},
     ):
-        assert not system.chart(system.values(large | other))
+        assert not system.hints.chart(system.values(large | other))
 
 
 def test_a_clamped_run_falls_back():
@@ -251,7 +251,11 @@ def test_events_on_a_coordinate_that_the_chart_replaces():
     system = replace(system, events=(*system.events, falling))
     run = integrate(system, {"N": 10**6}, start={"gamma3": 3.0}, method="Rodas5P", t_end=1e13)
     plain = integrate(
-        replace(system, chart=None), {"N": 10**6}, start={"gamma3": 3.0}, method="Radau", t_end=1e13
+        replace(system, hints=replace(system.hints, chart=None)),
+        {"N": 10**6},
+        start={"gamma3": 3.0},
+        method="Radau",
+        t_end=1e13,
     )
     found = [c for c in run.crossings if c.name == "falls"]
     assert run.events["falls"] == pytest.approx(plain.events["falls"], rel=1e-8)

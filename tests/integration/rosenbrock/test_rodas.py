@@ -9,8 +9,8 @@ import sympy as sp
 
 import reduced_dynamics as rd
 from reduced_dynamics import gradient_flow
-from reduced_dynamics.integration.one import integrate
 from reduced_dynamics.integration.rosenbrock import tableau
+from reduced_dynamics.public import integrate
 
 # ---------------------------------------------------------------- tableau
 
@@ -243,10 +243,10 @@ def test_clamped_and_interrupted_runs():
     assert held.events["T_alpha3"] is None
     assert held.events["t_icl"] == pytest.approx(other.events["t_icl"], rel=1e-8)
 
-    def stop(progress):
+    def stop(what, share):
         raise KeyboardInterrupt
 
-    with pytest.raises(rd.integration.Interrupted) as caught:
+    with pytest.raises(rd.Interrupted) as caught:
         integrate("musat3", {"N": 64}, method="Rodas5P", progress=stop)
     assert 1 < len(caught.value.trajectory) < 1000
 

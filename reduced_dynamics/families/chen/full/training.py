@@ -7,20 +7,26 @@ step × learning rate.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from derivations.chen.selector import label, subsets
-from reduced_dynamics.core.errors import InputError, unknown
-from reduced_dynamics.core.trajectory import Crossing, Trajectory
+from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.core.progress import Progress, silent
+from reduced_dynamics.core.trajectory import Trajectory
 from reduced_dynamics.families.chen.full import model as markov
 from reduced_dynamics.families.chen.full import task as markov_task
 from reduced_dynamics.families.chen.full import windows as markov_windows
 from reduced_dynamics.families.chen.full.model import LOSSES, Weights
-from reduced_dynamics.training.loop import Progress, recorded_steps, run, versions
-from reduced_dynamics.training.optimisers import SGD, Arrays
+from reduced_dynamics.training import hold, loop
+from reduced_dynamics.training.model import Model
+from reduced_dynamics.training.recorder import Event, Recorder
+from reduced_dynamics.training.settings import Settings, one_of, positive_integers
+from reduced_dynamics.training.source import Fixed
 
-#: What a stage trains: the copier, the selector or the classifier.
+#: What a stage trains: the copier, the selector or the classifier; the weights c, W and a.
 PARTS = ("C", "W", "a")
 #: A subset counts as selected once its p exceeds this.
 SELECTED = 0.99
@@ -28,9 +34,12 @@ SELECTED = 0.99
 _FLOOR = np.finfo(float).tiny
 
 
-@dataclass(frozen=True)
-class MarkovConfig:
+@dataclass(frozen=True, kw_only=True)
+class MarkovConfig(Settings):
     """How to train the copier–selector–classifier; the defaults are the recorded run's setting.
+
+    What all trainings share is in `Settings`; the seed is of the data, and every step is on all
+    sequences.
 
     Attributes
     ----------
@@ -52,12 +61,6 @@ class MarkovConfig:
     training : str
         "joint", or stages C (selector), W (copier), a (classifier) in some order such as
         "C-W-a"; each takes an equal share of the steps and trains that alone.
-    learning_rate : float
-    steps : int
-    seed : int
-        Of the data.
-    record : int or tuple of float
-        At how many equal intervals, or at which times (step × learning rate), to record.
     """
 
     S: int = 3
@@ -75,10 +78,12 @@ class MarkovConfig:
     c_init: float = 0.01
     a_init: float = 0.01
     training: str = "joint"
-    learning_rate: float = 1.0
-    steps: int = 1000
-    seed: int = 0
-    record: int | tuple[float, ...] = 200
+    steps: int | None = 1000
+
+    PARAMETERS = (
+        *("S", "n", "H", "degree", "L", "dirichlet", "loss", "eps", "sequences"),
+        *("validation", "w_plus", "w_minus", "c_init", "a_init", "training", "seed"),
+    )
 
     def __post_init__(self):
         markov_task.check_task(self.S, self.n, self.L, self.dirichlet)
@@ -88,28 +93,24 @@ class MarkovConfig:
                 f"is copied by one head; H must be at least {self.n - 1}"
             )
         markov.check_subsets(self.H, self.degree)
-        for name in ("sequences", "validation", "steps"):
-            value = getattr(self, name)
-            if not isinstance(value, int | np.integer) or value < 1:
-                raise InputError(f"{name} must be a positive integer, not {value!r}")
+        positive_integers(self, "sequences", "validation")
         markov_windows.check_windows(self.sequences + self.validation, self.S, self.L, self.H)
-        if self.loss not in LOSSES:
-            raise unknown("loss", self.loss, LOSSES)
+        one_of("loss", self.loss, LOSSES)
         if not 0.0 <= self.eps < np.inf:
             raise InputError(f"eps must be 0 or positive, not {self.eps!r}")
-        if not 0.0 < self.learning_rate < np.inf:
-            raise InputError(
-                f"the learning rate must be a positive number, not {self.learning_rate!r}"
-            )
-        if not isinstance(self.seed, int | np.integer) or self.seed < 0:
-            raise InputError(f"the seed must be 0 or a positive integer, not {self.seed!r}")
         if not 1e-100 <= abs(self.c_init) <= 1e100:
             raise InputError(f"c_init = {self.c_init!r} must lie in 1e-100 .. 1e+100 (or negative)")
         for name in ("w_plus", "w_minus", "a_init"):
             if not abs(getattr(self, name)) <= 700.0:
                 raise InputError(f"{name} = {getattr(self, name)!r} must lie within ±700")
         stages(self.training)
-        recorded_steps(self.record, self.steps, self.learning_rate)
+        if self.batch is not None:
+            raise InputError("every step is on all sequences; drop batch, and set sequences")
+        super().__post_init__()
+
+    @property
+    def solver(self) -> dict[str, Any]:
+        return super().solver | {"batch": self.sequences}
 
     @property
     def subsets(self) -> tuple[tuple[int, ...], ...]:
@@ -144,9 +145,8 @@ def stages(training: str) -> tuple[str, ...]:
         return ("joint",)
     parts = tuple(part.strip() for part in str(training).split("-"))
     for part in parts:
-        if part not in PARTS:
-            raise unknown("stage of training", part, ["joint", *PARTS])
-    if len(set(parts)) < len(parts):
+        one_of("stage of training", part, ["joint", *PARTS])
+    if len(set(parts)) < len(parts) or "joint" in parts:
         raise InputError(
             f"training = '{training}' repeats a stage; give joint, or some of C, W and a once each "
             "in some order, such as C-W-a"
@@ -154,36 +154,19 @@ def stages(training: str) -> tuple[str, ...]:
     return parts
 
 
-@dataclass(frozen=True)
-class Staged(SGD):
-    """Gradient descent that trains one part of the weights at a time.
-
-    Attributes
-    ----------
-    order : tuple of str
-        Stages; see `stages`.
-    steps : int
-        Of all stages together, which share them equally.
-    """
-
-    order: tuple[str, ...] = ("joint",)
-    steps: int = 1
-
-    def start(self, weights: Arrays) -> Arrays:
-        return (np.zeros(()),)
-
-    def step(self, weights: Arrays, gradient: Arrays, memory: Arrays) -> tuple[Arrays, Arrays]:
-        """New weights, and the number of steps made."""
-        done = int(memory[0])
-        stage = self.order[min(done * len(self.order) // self.steps, len(self.order) - 1)]
-        moved, _ = super().step(weights, gradient, ())
-        trained = (stage in ("joint", part) for part in PARTS)
-        new = tuple(m if t else w for m, w, t in zip(moved, weights, trained, strict=True))
-        return new, (np.array(done + 1.0),)
+def held(config: MarkovConfig) -> hold.Stages:
+    """All parts but the one that a stage trains."""
+    return hold.Stages(
+        [
+            hold.Weights(tuple(stage not in ("joint", part) for part in PARTS))
+            for stage in stages(config.training)
+        ],
+        config.total_steps,
+    )
 
 
 def train_markov(
-    config: MarkovConfig, progress: Progress | None = None, checkpoint=None
+    config: MarkovConfig, progress: Progress = silent, checkpoint=None
 ) -> tuple[Trajectory, Weights]:
     """Train the copier–selector–classifier on a finite set of sequences.
 
@@ -191,7 +174,7 @@ def train_markov(
     ----------
     config : MarkovConfig
     progress, checkpoint
-        Those of `loop.run`.
+        Those of `training.loop.train`.
 
     Returns
     -------
@@ -205,10 +188,32 @@ def train_markov(
     Raises
     ------
     InputError, TrainingInterrupted, DivergedError
-        As `loop.run` does.
+        As `training.loop.train` does.
     """
-    trajectory, weights = run(_Markov(config), progress, checkpoint)
-    return trajectory, Weights(*weights)
+    sets = [(s, markov_windows.compress(s, config.H)) for s in data(config)]
+    start = markov.initial_weights(
+        config.H, config.degree, config.w_plus, config.w_minus, config.c_init, config.a_init
+    )
+    chosen = [f"p_{name}" for name in config.labels]
+    selected = Event(
+        "T_selected", lambda rows: np.max([rows[p] for p in chosen], axis=0) - SELECTED, 1
+    )
+    return loop.train(
+        Model(
+            "markov",
+            start,
+            lambda w, windows: markov.loss_and_gradient(w, windows, config.loss, config.eps),
+            markov.__name__,
+        ),
+        Fixed(sets[0][1]),
+        config.method,
+        config.rates,
+        held(config),
+        Recorder(partial(_measure, config, sets), config.coordinates, [selected]),
+        config,
+        progress,
+        checkpoint,
+    )
 
 
 def data(config: MarkovConfig) -> tuple[markov_task.Sequences, markov_task.Sequences]:
@@ -218,9 +223,7 @@ def data(config: MarkovConfig) -> tuple[markov_task.Sequences, markov_task.Seque
             count, config.S, config.n, config.L, config.dirichlet, np.random.default_rng(stream)
         )
         for count, stream in zip(
-            (config.sequences, config.validation),
-            np.random.SeedSequence(config.seed).spawn(2),
-            strict=True,
+            (config.sequences, config.validation), config.streams(2), strict=True
         )
     )
 
@@ -232,95 +235,18 @@ def weights_of(trajectory: Trajectory, config: MarkovConfig, row: int = -1) -> W
     return Weights(np.exp(0.5 * z[:count]), W.copy(), np.array(z[-1]))
 
 
-class _Markov:
-    """The model as `loop.run` wants it."""
-
-    name = "markov"
-
-    def __init__(self, config: MarkovConfig):
-        self.config = config
-        self.steps = config.steps
-        self.optimiser = Staged(config.learning_rate, stages(config.training), config.steps)
-        self.record = recorded_steps(config.record, config.steps, config.learning_rate)
-        # Training and validation: sequences and their windows.
-        self.sets = tuple((s, markov_windows.compress(s, config.H)) for s in data(config))
-
-    def start(self):
-        config = self.config
-        weights = markov.initial_weights(
-            config.H, config.degree, config.w_plus, config.w_minus, config.c_init, config.a_init
-        )
-        return tuple(weights), np.random.default_rng(config.seed)  # which full batches do not use
-
-    def loss_and_gradient(self, weights, rng):
-        windows = self.sets[0][1]
-        loss, gradient = markov.loss_and_gradient(
-            Weights(*weights), windows, self.config.loss, self.config.eps
-        )
-        return loss, gradient, ()
-
-    def constrain(self, weights):
-        return weights
-
-    def measure(self, weights):
-        config, weights = self.config, Weights(*weights)
-        found = []
-        for sequences, windows in self.sets:
-            o = markov.outputs(weights, windows)
-            found.append(markov.accuracy(o, sequences.target))
-        loss = markov.losses(o, sequences.target, config.loss, config.eps).mean()
-        logs = 2.0 * np.log(np.maximum(np.abs(weights.c), _FLOOR))
-        p = markov.selection(weights.c)
-        return (*found, loss, *p, *logs, *np.ravel(weights.W), float(weights.a))
-
-    def trajectory(self, rows, stats, message):
-        config = self.config
-        count = len(config.subsets)
-        accuracy, validation_accuracy, validation_loss = rows[:, 2:5].T
-        p, z = rows[:, 5 : 5 + count], rows[:, 5 + count :]
-        t, loss = rows[:, 0] * config.learning_rate, rows[:, 1]
-        return Trajectory(
-            system=self.name,
-            coordinates=config.coordinates,
-            t=t,
-            z=z,
-            loss=loss,
-            parameters={
-                name: getattr(config, name)
-                for name in (
-                    *("S", "n", "H", "degree", "L", "dirichlet", "loss", "eps", "sequences"),
-                    *("validation", "w_plus", "w_minus", "c_init", "a_init", "training", "seed"),
-                )
-            },
-            observables={f"p_{k}": column for k, column in zip(config.labels, p.T, strict=True)}
-            | {
-                "accuracy": accuracy,
-                "validation_loss": validation_loss,
-                "validation_accuracy": validation_accuracy,
-            },
-            crossings=_selected(t, p.max(axis=1), z),
-            event_names=("T_selected",),
-            solver={
-                "method": "sgd",
-                "learning_rate": config.learning_rate,
-                "batch": config.sequences,
-                "steps": config.steps,
-                "seed": config.seed,
-            },
-            loss_rise=float(np.max(loss - np.minimum.accumulate(loss))),
-            stats=stats,
-            versions=versions(),
-            source=markov.__name__,
-            message=message,
-        )
-
-
-def _selected(t: np.ndarray, largest: np.ndarray, z: np.ndarray) -> tuple[Crossing, ...]:
-    """When the largest p first exceeds .99, linear between recorded times."""
-    above = np.flatnonzero(largest > SELECTED)
-    if not above.size or above[0] == 0:
-        return ()
-    i = above[0] - 1
-    share = (SELECTED - largest[i]) / (largest[i + 1] - largest[i])
-    state = tuple(map(float, z[i] + share * (z[i + 1] - z[i])))
-    return (Crossing("T_selected", float(t[i] + share * (t[i + 1] - t[i])), 1, state),)
+def _measure(config: MarkovConfig, sets, weights: Weights) -> dict[str, float]:
+    accuracies = []
+    for sequences, windows in sets:
+        o = markov.outputs(weights, windows)
+        accuracies.append(markov.accuracy(o, sequences.target))
+    loss = markov.losses(o, sequences.target, config.loss, config.eps).mean()
+    logs = 2.0 * np.log(np.maximum(np.abs(weights.c), _FLOOR))
+    z = (*logs, *np.ravel(weights.W), float(weights.a))
+    return {
+        **{f"p_{k}": p for k, p in zip(config.labels, markov.selection(weights.c), strict=True)},
+        "accuracy": accuracies[0],
+        "validation_loss": loss,
+        "validation_accuracy": accuracies[1],
+        **dict(zip(config.coordinates, z, strict=True)),
+    }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from reduced_dynamics.catalogue import get
 from reduced_dynamics.experiments.caption import Finding
 from reduced_dynamics.experiments.request import MUSAT, About, Drawn, Request
-from reduced_dynamics.families.musat.validation import plan
+from reduced_dynamics.families.musat.full_model import plan
+from reduced_dynamics.families.musat.system import MUSAT19
 from reduced_dynamics.plotting.style import HEAD
 from reduced_dynamics.plotting.trajectories import noticeable, overlay_figure
 
@@ -28,7 +28,7 @@ def draw(request: Request) -> Drawn:
     parameters = {
         "N": N, "D": D, "inputs": "gaussian", "bank": bank, "seed": request.seed,
     }  # fmt: skip
-    (job,) = plan(get("musat19"), parameters, seeds=[request.seed], t_end=t_end, batch=batch)
+    (job,) = plan(MUSAT19, parameters, seeds=[request.seed], t_end=t_end, batch=batch)
     full = job.train(request.training("training"))
     request.progress("integrating the reduced flow")
     found = job.compare(full)

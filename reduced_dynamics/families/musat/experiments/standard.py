@@ -8,8 +8,8 @@ import numpy as np
 
 from reduced_dynamics.experiments.caption import Finding
 from reduced_dynamics.experiments.request import MUSAT, About, Drawn, Request
+from reduced_dynamics.families.musat.emergence import MEASURES, Emergence
 from reduced_dynamics.families.musat.figures import draw_emergence
-from reduced_dynamics.families.musat.full.emergence import MEASURES, Emergence
 from reduced_dynamics.families.musat.full.standard_training import ADAM, SGD, train_standard
 from reduced_dynamics.plotting.style import INK, finish, grid, style
 
@@ -45,7 +45,9 @@ def draw(request: Request) -> Drawn:
         base = replace(base, record=min(base.steps, INTERVALS))
         found[method] = [
             Emergence(
-                train_standard(replace(base, seed=seed), request.training(f"{method}, seed {seed}"))
+                train_standard(
+                    replace(base, seed=seed), request.training(f"{method}, seed {seed}")
+                )[0]
             )
             for seed in range(request.seed, request.seed + count)
         ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from reduced_dynamics.catalogue import get
 from reduced_dynamics.experiments.caption import Finding
 from reduced_dynamics.experiments.request import MUSAT, About, Drawn, Request
 from reduced_dynamics.families.musat.full.disentangled import (
@@ -14,8 +13,9 @@ from reduced_dynamics.families.musat.full.disentangled import (
     norms,
     project,
 )
-from reduced_dynamics.families.musat.full.disentangled_training import train_weights
-from reduced_dynamics.families.musat.validation import plan
+from reduced_dynamics.families.musat.full.disentangled_training import train
+from reduced_dynamics.families.musat.full_model import plan
+from reduced_dynamics.families.musat.system import MUSAT19
 from reduced_dynamics.plotting.style import INK, finish, style, symbol
 
 ABOUT = About(
@@ -36,8 +36,8 @@ def draw(request: Request) -> Drawn:
     N, D = request.of((4, 16), (4, 12), (2, 6))
     batch, t_end = request.of((1024, 160.0), (256, 130.0), (16, 1.0))
     parameters = {"N": N, "D": D}
-    (job,) = plan(get("musat19"), parameters, seeds=[request.seed], t_end=t_end, batch=batch)
-    full, learned = train_weights(job.config, request.training("training"))
+    (job,) = plan(MUSAT19, parameters, seeds=[request.seed], t_end=t_end, batch=batch)
+    full, learned = train(job.config, request.training("training"))
     request.progress("integrating the reduced flow")
     found = job.compare(full)
     reduced = dict(zip(found.reduced.coordinates, found.reduced.final.values(), strict=True))

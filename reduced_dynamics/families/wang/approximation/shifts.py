@@ -16,14 +16,19 @@ searched for here. What is known beforehand (tested, not used):
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
 
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.families.wang.approximation.combination import Combination, System, combine
-from reduced_dynamics.families.wang.approximation.kernels import endless, error, kernel
+from reduced_dynamics.families.wang.approximation.kernels import (
+    endless,
+    error,
+    error_everywhere,
+    kernel,
+)
 
 #: Slopes: the steepest leaves e⁻⁴⁰ (or 2⁻⁴⁰) at the next lag.
 STEEPEST, FLATTEST = 40.0, 0.02
@@ -138,11 +143,13 @@ def fit(
         return shifts, _derivative(kind, slopes, systems, worst, lengths)
 
     if slopes is not None:
-        return solve(np.asarray(slopes, float))[0]
-    if n - 1 > H:  # the error is 1 with any slopes
-        return solve(_spread(kind, H, 0.5, 1.0))[0]
-    shapes = [_widened(start, H)] if start is not None and len(start) >= n - 1 else []
-    return _search(solve, lambda t, q: _spread(kind, H, t, q), shapes)
+        found, _ = solve(np.asarray(slopes, float))
+    elif n - 1 > H:  # the error is 1 with any slopes
+        found, _ = solve(_spread(kind, H, 0.5, 1.0))
+    else:
+        shapes = [_widened(start, H)] if start is not None and len(start) >= n - 1 else []
+        found = _search(solve, lambda t, q: _spread(kind, H, t, q), shapes)
+    return replace(found, errors=_errors(found, lengths))
 
 
 def floor(n: int, bound: float) -> float:
@@ -156,12 +163,25 @@ def floor(n: int, bound: float) -> float:
     return max(combine(systems, i, bound).lower for i in range(1, n))
 
 
+def _errors(found: Shifts, lengths) -> np.ndarray:
+    """Those of the coefficients, without the rounding of the sums that the search compares."""
+    kind, slopes, rows = found.kind, found.slopes, enumerate(found.coefficients, start=1)
+    if lengths is None:
+        K = _lags(slopes)
+        return np.array([error_everywhere(slopes, c, i, K) for i, c in rows])
+    return np.array([max(error(kind, slopes, c, i, S) for S in lengths) for i, c in rows])
+
+
+def _lags(slopes) -> int:
+    """Enough that what lies beyond is far below the smallest error of interest."""
+    return int(np.clip(np.ceil(35 / slopes.min()), 30, LAGS))
+
+
 def _systems(kind, slopes, lengths, lags: int | None = None) -> list[System]:
     if lengths is not None:
         nothing = np.zeros(len(slopes))
         return [(kernel(kind, slopes, S), nothing) for S in lengths]
-    # Enough lags that what lies beyond is far below the smallest error of interest.
-    return [endless(slopes, lags or int(np.clip(np.ceil(35 / slopes.min()), 30, LAGS)))]
+    return [endless(slopes, lags or _lags(slopes))]
 
 
 def _derivative(kind, slopes, systems, worst: Combination, lengths) -> np.ndarray:

@@ -10,17 +10,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 
 from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.core.progress import Progress, silent
 from reduced_dynamics.core.trajectory import Trajectory
 from reduced_dynamics.families.wang.full import language
 from reduced_dynamics.families.wang.full.language import Weights
 from reduced_dynamics.io import files
-from reduced_dynamics.training.loop import Progress, recorded_steps, run, versions
-from reduced_dynamics.training.optimisers import optimiser
+from reduced_dynamics.training import hold, loop
+from reduced_dynamics.training.model import Model
+from reduced_dynamics.training.recorder import Recorder
+from reduced_dynamics.training.settings import Settings, one_of, positive_integers
+from reduced_dynamics.training.source import Fresh
 
 #: Norms of what the layers attend with: see `language.norms`.
 COORDINATES = ("position_1", "dot_product_1", "position_2", "dot_product_2")
@@ -36,9 +41,11 @@ _WINDOWS = 128
 _FEWEST = 200
 
 
-@dataclass(frozen=True)
-class LanguageConfig:
-    """How to train the two-layer language model.
+@dataclass(frozen=True, kw_only=True)
+class LanguageConfig(Settings):
+    """How to train the two-layer language model; what all trainings share is in `Settings`.
+
+    Its time is the number of steps.
 
     Attributes
     ----------
@@ -47,20 +54,12 @@ class LanguageConfig:
     d, H : int
         Width of the stream, and heads a layer; H divides d.
     L : int
-        Tokens that a prediction may look back on.
-    batch : int
-        Windows of L + 1 tokens a step.
-    learning_rate : float
-    steps : int
-    optimiser : {"sgd", "momentum", "adam"}
+        Tokens that a prediction may look back on; a minibatch is of windows of L + 1.
     init_scale : float
         Matrices start with iid N(0, init_scale²/d) entries.
     slope : float
         Start of every positional slope.
     precision : {"single", "double"}
-    seed : int
-    record : int or tuple of float
-        At how many equal intervals, or before which steps, to record.
     """
 
     text: str | None = None
@@ -69,28 +68,31 @@ class LanguageConfig:
     L: int = 64
     batch: int = 16
     learning_rate: float = 0.5
-    steps: int = 12_000
-    optimiser: str = "sgd"
+    steps: int | None = 12_000
     init_scale: float = 0.1
     slope: float = 0.01
     precision: str = "single"
-    seed: int = 0
-    record: int | tuple[float, ...] = 200
+
+    PARAMETERS = ("text", "d", "H", "L")
 
     def __post_init__(self):
-        optimiser(self.optimiser, self.learning_rate)
-        for name in ("d", "H", "L", "batch", "steps"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} must be a positive integer, not {value!r}")
+        positive_integers(self, "d", "H", "L", "batch")
         if self.d % self.H:
             raise InputError(f"H must divide d; {self.H} heads do not divide a width of {self.d}")
         if self.L < 2:
             raise InputError("L must be at least 2: with one token there is nothing to attend to")
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise InputError(f"the seed must be 0 or a positive integer, not {self.seed!r}")
-        recorded_steps(self.record, self.steps, 1.0)
+        one_of("precision", self.precision, PRECISIONS)
+        super().__post_init__()
         corpus(self.text, self.L)
+
+    @property
+    def time_step(self) -> float:
+        return 1.0
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        text = corpus(self.text, self.L)
+        return super().parameters | {"text": text.name, "vocabulary": text.vocabulary}
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,15 +174,15 @@ def _shipped() -> str:
 
 
 def train_language(
-    config: LanguageConfig, progress: Progress | None = None, checkpoint=None
-) -> Trajectory:
+    config: LanguageConfig, progress: Progress = silent, checkpoint=None
+) -> tuple[Trajectory, Weights]:
     """Train on next-character prediction.
 
     Parameters
     ----------
     config : LanguageConfig
     progress, checkpoint
-        Those of `loop.run`.
+        Those of `training.loop.train`.
 
     Returns
     -------
@@ -188,98 +190,48 @@ def train_language(
         Against the number of steps: the norms `COORDINATES`, and the minibatch loss in nats a
         character; observables `held_out_loss`, `copying` and `matching` (`language.induction`) on
         128 windows of the text's last tenth, and the slopes ``p1_1`` … ``p2_H``.
+    Weights
+        At the end.
 
     Raises
     ------
     InputError, TrainingInterrupted, DivergedError
-        As `loop.run` does.
+        As `training.loop.train` does.
     """
-    return run(_Language(config), progress, checkpoint)[0]
+    text = corpus(config.text, config.L)
+    of_weights, of_batches, of_tests = config.streams(3)
+    start = language.initial_weights(
+        text.vocabulary, config.d, config.H, config.init_scale, config.slope,
+        np.random.default_rng(of_weights), PRECISIONS[config.precision],
+    )  # fmt: skip
+    held_out = windows(text.held_out, config.L, _WINDOWS, np.random.default_rng(of_tests))
+    return loop.train(
+        Model("language", start, language.loss_and_gradient, language.__name__),
+        Fresh(partial(windows, text.train, config.L), config.batch, of_batches),
+        config.method,
+        config.rates,
+        hold.nothing,
+        Recorder(partial(_measure, held_out), COORDINATES),
+        config,
+        progress,
+        checkpoint,
+    )
 
 
-class _Language:
-    """The model as `loop.run` wants it."""
-
-    name = "language"
-
-    def __init__(self, config: LanguageConfig):
-        self.config = config
-        self.optimiser = optimiser(config.optimiser, config.learning_rate)
-        self.steps = config.steps
-        self.record = recorded_steps(config.record, config.steps, 1.0)
-        self.corpus = corpus(config.text, config.L)
-        self._of_weights, self._of_batches, of_tests = np.random.SeedSequence(config.seed).spawn(3)
-        self.held_out = windows(
-            self.corpus.held_out, config.L, _WINDOWS, np.random.default_rng(of_tests)
-        )
-
-    def start(self):
-        config = self.config
-        weights = language.initial_weights(
-            self.corpus.vocabulary,
-            config.d,
-            config.H,
-            config.init_scale,
-            config.slope,
-            np.random.default_rng(self._of_weights),
-            PRECISIONS[config.precision],
-        )
-        return weights, np.random.default_rng(self._of_batches)
-
-    def loss_and_gradient(self, weights, rng):
-        config = self.config
-        tokens = windows(self.corpus.train, config.L, config.batch, rng)
-        loss, gradient = language.loss_and_gradient(Weights(*weights), tokens)
-        return loss, gradient, ()
-
-    def constrain(self, weights):
-        return weights
-
-    def measure(self, weights):
-        weights = Weights(*weights)
-        outcome = language.forward(weights, self.held_out)
-        slopes = np.concatenate([weights.p1, weights.p2]).astype(float).tolist()
-        return (
-            outcome.loss,
-            *language.induction(outcome, self.held_out),
-            *slopes,
-            *language.norms(weights),
-        )
-
-    def trajectory(self, rows, stats, message):
-        config = self.config
-        names = ["held_out_loss", "copying", "matching"]
-        names += [f"p{layer}_{h + 1}" for layer in (1, 2) for h in range(config.H)]
-        return Trajectory(
-            system=self.name,
-            coordinates=COORDINATES,
-            t=rows[:, 0],
-            z=rows[:, -4:],
-            loss=rows[:, 1],
-            parameters={
-                "text": self.corpus.name,
-                "vocabulary": self.corpus.vocabulary,
-                "d": config.d,
-                "H": config.H,
-                "L": config.L,
-            },
-            observables=dict(zip(names, rows[:, 2:-4].T, strict=True)),
-            solver={
-                "method": config.optimiser,
-                "learning_rate": config.learning_rate,
-                "batch": config.batch,
-                "steps": config.steps,
-                "seed": config.seed,
-                "init_scale": config.init_scale,
-                "slope": config.slope,
-                "precision": config.precision,
-            },
-            loss_rise=float(np.max(rows[:, 1] - np.minimum.accumulate(rows[:, 1]))),
-            stats=stats,
-            versions=versions(),
-            source=language.__name__,
-            message=message,
-        )
+def _measure(held_out: np.ndarray, weights: Weights) -> dict[str, float]:
+    outcome = language.forward(weights, held_out)
+    copying, matching = language.induction(outcome, held_out)
+    return {
+        "held_out_loss": outcome.loss,
+        "copying": copying,
+        "matching": matching,
+        **{
+            f"p{layer}_{h}": float(slope)
+            for layer, slopes in ((1, weights.p1), (2, weights.p2))
+            for h, slope in enumerate(slopes, start=1)
+        },
+        **dict(zip(COORDINATES, language.norms(weights), strict=True)),
+    }
 
 
 def windows(tokens: Sequence[int], L: int, count: int, rng: np.random.Generator) -> np.ndarray:

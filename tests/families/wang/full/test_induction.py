@@ -8,20 +8,20 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from reduced_dynamics.commands import main
+from reduced_dynamics.commands.main import main
 from reduced_dynamics.commands.validate import Reporter
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.families.wang.approximation.targets import induction_head
 from reduced_dynamics.families.wang.approximation.transformer import Attention, Transformer
 from reduced_dynamics.families.wang.full import induction
 from reduced_dynamics.families.wang.full import induction_task as task
-from reduced_dynamics.families.wang.full.induction_study import Result, fewest, plan
 from reduced_dynamics.families.wang.full.induction_training import (
     InductionConfig,
     probe,
     train_induction,
     trained_weights,
 )
+from reduced_dynamics.families.wang.induction_study import Result, fewest, plan
 from reduced_dynamics.training.loop import DivergedError, TrainingInterrupted
 
 # What the model computes

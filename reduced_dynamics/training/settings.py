@@ -1,0 +1,176 @@
+"""What every configuration of a training shares, and its checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+
+from reduced_dynamics.core.errors import InputError, unknown
+from reduced_dynamics.training.optimisers import OPTIMISERS, Optimiser
+from reduced_dynamics.training.schedule import Constant, Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How long, with which steps and from which seed to train; a model's own add what it needs.
+
+    A subclass checks its own fields first, with `positive_integers` and `one_of` where they do,
+    and then calls this class's ``__post_init__``.
+
+    Attributes
+    ----------
+    batch : int or None
+        Fresh sequences a step; None for the whole of a fixed set.
+    learning_rate : float
+        The largest of all steps.
+    steps : int, optional
+        Number of steps; or else
+    t_end : float, optional
+        the training time at which to stop.
+    optimiser : {"sgd", "momentum", "adam"}
+    seed : int
+    record : int or tuple of float
+        At how many equal intervals, or at which training times, rows are recorded; the first and
+        the last step always are. A time is rounded to the nearest step.
+    """
+
+    batch: int | None = None
+    learning_rate: float = 1.0
+    steps: int | None = None
+    t_end: float | None = None
+    optimiser: str = "sgd"
+    seed: int = 0
+    record: int | tuple[float, ...] = 200
+
+    #: Fields that describe model and task; the others describe the training.
+    PARAMETERS: ClassVar[tuple[str, ...]] = ()
+    METHODS: ClassVar[Iterable[str]] = OPTIMISERS
+
+    def __post_init__(self):
+        one_of("optimiser", self.optimiser, self.METHODS)
+        if not 0.0 < self.learning_rate < np.inf:
+            raise InputError(
+                f"the learning rate must be a positive number, not {self.learning_rate!r}"
+            )
+        if not _whole(self.seed, 0):
+            raise InputError(f"the seed must be 0 or a positive integer, not {self.seed!r}")
+        if self.batch is not None:
+            positive_integers(self, "batch")
+        if (self.steps is None) == (self.t_end is None):
+            raise InputError("say either steps or t_end, one of the two, to say when to stop")
+        if self.steps is not None:
+            positive_integers(self, "steps")
+        elif not 0.5 * self.time_step < self.t_end < np.inf:
+            raise InputError(
+                f"t_end = {self.t_end!r} must be finite and no less than {self.time_step:g}, the "
+                "time of one step"
+            )
+        recorded_steps(self.record, self.total_steps, self.time_step)
+
+    @property
+    def time_step(self) -> float:
+        """Training time of one step."""
+        return self.learning_rate
+
+    @property
+    def total_steps(self) -> int:
+        """Number of steps."""
+        return self.steps if self.steps is not None else round(self.t_end / self.time_step)
+
+    @property
+    def recorded(self) -> frozenset[int]:
+        """Steps before which rows are recorded."""
+        return recorded_steps(self.record, self.total_steps, self.time_step)
+
+    @property
+    def method(self) -> Optimiser:
+        """The optimiser of that name, with its usual constants (momentum .9; Adam .9, .999)."""
+        return OPTIMISERS[self.optimiser]
+
+    @property
+    def rates(self) -> Schedule:
+        """The learning rate of every step."""
+        return Constant(self.learning_rate)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What a trajectory says of model and task: scalars and strings."""
+        return {name: getattr(self, name) for name in self.PARAMETERS}
+
+    @property
+    def solver(self) -> dict[str, Any]:
+        """What a trajectory says of how it was trained: scalars and strings."""
+        shared = {field.name for field in fields(Settings)}
+        own = [f.name for f in fields(self) if f.name not in {*shared, *self.PARAMETERS}]
+        return {
+            "method": self.optimiser,
+            "learning_rate": self.learning_rate,
+            "batch": self.batch or "full",
+            "steps": self.total_steps,
+            "seed": self.seed,
+            **{name: _plain(getattr(self, name)) for name in own},
+        }
+
+    def streams(self, count: int) -> list[np.random.SeedSequence]:
+        """Seeds of so many independent streams of random numbers."""
+        return np.random.SeedSequence(self.seed).spawn(count)
+
+
+def recorded_steps(record: int | tuple[float, ...], last: int, time_step: float) -> frozenset[int]:
+    """Steps before which to record: 0, the last, and those asked for.
+
+    Parameters
+    ----------
+    record : int or tuple of float
+        A number of equal intervals, or times; these are rounded to the nearest step.
+    last : int
+        Number of steps.
+    time_step : float
+        Time that passes in a step.
+
+    Raises
+    ------
+    InputError
+        If there is no interval, or a time lies outside training.
+    """
+    if isinstance(record, int):
+        if record < 1:
+            raise InputError(f"record at least one interval, not {record}")
+        chosen = np.linspace(0, last, record + 1)
+    else:
+        chosen = np.asarray(record, dtype=float) / time_step
+        if not np.all((chosen >= 0) & (chosen < last + 0.5)):
+            raise InputError(
+                f"recorded times must lie between 0 and {last * time_step:g}, the end of training"
+            )
+    return frozenset({0, last, *np.rint(chosen).astype(int).tolist()})
+
+
+def positive_integers(settings: Any, *names: str) -> None:
+    """Raise `InputError` unless these attributes are whole numbers above 0."""
+    for name in names:
+        if not _whole(getattr(settings, name), 1):
+            raise InputError(f"{name} must be a positive integer, not {getattr(settings, name)!r}")
+
+
+def one_of(kind: str, name: str, known: Iterable[str]) -> None:
+    """Raise `InputError`, with the nearest known name, unless the name is known."""
+    if name not in known:
+        raise unknown(kind, name, known)
+
+
+def _whole(value: Any, least: int) -> bool:
+    integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return integer and value >= least
+
+
+def listed(values: Mapping[str, float]) -> str:
+    """Numbers by name as a text; empty for none."""
+    return ", ".join(f"{name}={number:g}" for name, number in values.items())
+
+
+def _plain(value: Any) -> Any:
+    return (listed(value) or "nothing") if isinstance(value, Mapping) else value
