@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping
 import sympy as sp
 from sympy.printing.latex import LatexPrinter
 
-from derivations.chen import derive as markov
-from derivations.chen import limits as markov_limits
+from derivations.chen import derive, limits
 from derivations.chen.selector import subsets
 from derivations.core.latex import WIDE, displayed, glyphs, rows
 from derivations.core.report import Article, Check, Equation, Heading, Part, Report
@@ -54,10 +53,10 @@ def _shown(program: Windows) -> Iterator[Stage]:
 
 def _enumerated(kernel: Mapping, S: int, n: int, H: int, limit: str):
     """The tables of every query of one kernel, each weighed by its probability."""
-    length = markov.window_length(H)
-    law = markov_limits.windows(kernel, S, length)
+    length = derive.window_length(H)
+    law = limits.windows(kernel, S, length)
     queries = list(law)
-    tables = {name: {} for name in markov.data(n, H, limit)}
+    tables = {name: {} for name in derive.data(n, H, limit)}
     for b, query in enumerate(queries):
         tables["share"][b,] = law[query]
         for k in range(S):
@@ -77,24 +76,24 @@ def _enumerated(kernel: Mapping, S: int, n: int, H: int, limit: str):
 
 
 def _explicit(kernel: Mapping, point: Mapping, loss: str) -> sp.Expr:
-    """The loss by `markov_limits.explicit_loss` at these coordinates."""
+    """The loss by `limits.explicit_loss` at these coordinates."""
     S, H, degree = SMALL["S"], SMALL["H"], SMALL["degree"]
-    squares = {s: sp.exp(point[c]) for s, c in markov.selector(H, degree).items()}
+    squares = {s: sp.exp(point[c]) for s, c in derive.selector(H, degree).items()}
     total = sp.Add(*squares.values())
-    logits = {k: sp.exp(point[w]) for k, w in markov.copier(H).items()}
+    logits = {k: sp.exp(point[w]) for k, w in derive.copier(H).items()}
     weights = {
         (h, j): v / sp.Add(*(logits[h, i] for i in range(H))) for (h, j), v in logits.items()
     }
-    return markov_limits.explicit_loss(
+    return limits.explicit_loss(
         kernel,
         S,
         H,
         {s: v / total for s, v in squares.items()},
         weights,
-        point[markov.a],
+        point[derive.a],
         loss,
         EPSILON,
-        markov.NORM_EPSILON,
+        derive.NORM_EPSILON,
     )
 
 
@@ -104,14 +103,14 @@ def against_the_model(limit: str, loss: str, seed: int = 0) -> tuple[sp.Expr, sp
     0 if they agree to `DIGITS` digits.
     """
     draw = random.Random(seed)
-    program = markov.program(**SMALL, limit=limit, loss=loss)
+    program = derive.program(**SMALL, limit=limit, loss=loss)
     kernel = {
         state: [sp.N(v, WORKING) for v in row]
-        for state, row in markov_limits.rational_chain(SMALL["S"], SMALL["n"] - 1).items()
+        for state, row in limits.rational_chain(SMALL["S"], SMALL["n"] - 1).items()
     }
     tables, samples = _enumerated(kernel, SMALL["S"], SMALL["n"], SMALL["H"], limit)
     point = numbers(program.coordinates, draw)
-    given = {**point, markov.epsilon: EPSILON}
+    given = {**point, derive.epsilon: EPSILON}
     found = unroll(gradient(program), tables, given, samples)
     slopes = {c: found[f"d_{c}"] for c in point}
 
@@ -131,19 +130,19 @@ def steps() -> Iterator[Heading | Check | str]:
         "The population loss, as sums over the states c1, c2, … at lags 1, 2, … of a window"
     )
     yield "  S = 3, n = 3, H = 3, degree 2, L → ∞; w and p are softmaxes of W and of log c²"
-    program = markov.program(**SIZES)
+    program = derive.program(**SIZES)
     yield from map(_line, _shown(program))
-    finite = markov.program(**SIZES, limit="finite")
+    finite = derive.program(**SIZES, limit="finite")
     known = {s.name: s for s in program.stages}
     yield "  limit=finite: F is the law of windows and next states in L positions"
     yield from (_line(s) for s in _shown(finite) if known.get(s.name) != s)
-    log = markov.program(**SIZES, loss="log")
+    log = derive.program(**SIZES, loss="log")
     yield "  loss=log"
     yield from (_line(s) for s in log.stages if known.get(s.name) != s)
 
     yield Heading("The gradient, stage by stage backwards")
     for limit in ("infinite", "finite"):
-        found = markov.program(**SIZES, limit=limit)
+        found = derive.program(**SIZES, limit=limit)
         forward, both = len(found.stages), len(gradient(found).stages)
         yield f"  limit={limit}: {forward} stages forward, {both - forward} backward"
     constants = sum(isinstance(s, Constant) for s in program.stages)
@@ -156,33 +155,33 @@ def steps() -> Iterator[Heading | Check | str]:
             yield Check(f"limit={limit}, loss={loss}: slope along a random line", slope)
 
     yield Heading("The selector: l = log c² moves as dl/dt = -4 exp(-l) ∂loss/∂l")
-    for name, residual in markov_limits.conservation().items():
+    for name, residual in limits.conservation().items():
         yield Check(name, residual)
     yield "  a step of descent: l ← l + log(1 - 2 η exp(-l) ∂loss/∂l)², so |c|² ← |c|² + |ηg|²"
-    yield f"  l below {markov.DEEPEST} counts as that in p and in exp(-l) alike: no subset freezes"
+    yield f"  l below {derive.DEEPEST} counts as that in p and in exp(-l) alike: no subset freezes"
 
     yield Heading(
         "Small a: loss = loss(0) - a Σ_s p_s J_s + …, dp_s/dt = (4a/Σ c²) p_s (J_s - Σ p J)"
     )
     yield "  with heads that copy one lag each, loss=log and eps → 0, J_s is the modified χ² mutual"
     yield "  information Σ_z μ(z)² [Σ_k μ(k|z)²/μ(k) - 1] of the states z at the lags in s"
-    chain = markov_limits.two_state_chain()
+    chain = limits.two_state_chain()
     yield "  two states, one parent, any kernel (1-α, α; β, 1-β):"
-    for subset, j in markov_limits.first_order(chain, 2, 2, 2).items():
-        found = markov_limits.information(chain, 2, subset)
+    for subset, j in limits.first_order(chain, 2, 2, 2).items():
+        found = limits.information(chain, 2, subset)
         yield f"    J_{{{','.join(map(str, subset))}}} = {_text(sp.factor(found))}"
         yield Check("from the loss, minus the information", sp.cancel(sp.together(j - found)))
-    chain = markov_limits.rational_chain(2, 2)
+    chain = limits.rational_chain(2, 2)
     yield "  two states, two parents, H = 3, a kernel of rational numbers:"
-    for subset, j in markov_limits.first_order(chain, 2, 3, 2).items():
-        found = markov_limits.information(chain, 2, subset)
+    for subset, j in limits.first_order(chain, 2, 3, 2).items():
+        found = limits.information(chain, 2, subset)
         yield Check(f"{{{','.join(map(str, subset))}}}: {sp.N(found, 8)}", j - found)
 
     yield Heading(
         "Late times: the parents z selected, m = μ(z), π the next state's law, x = exp(-a)"
     )
     yield "  o = (m π + x(μ - m π))/(m + x(1 - m)); to leading order in x"
-    law = markov_limits.late_law()
+    law = limits.late_law()
     yield "  loss=ce: first order, d loss/da = -G exp(-a), so a = ln t + ln G,"
     yield "    G = E_π Σ_z Σ_k (softmax(π)_k - π_k)(μ_k - π_k)"
     yield Check("two states", law["ce - Σ_k (softmax(π)_k - π_k)(μ_k - π_k)"])
@@ -263,7 +262,7 @@ def _equation(stage: Stage) -> Equation:
 
 def article() -> Article:
     """The loss on three states, its gradient, and what follows from them."""
-    forward = markov.program(**SIZES)
+    forward = derive.program(**SIZES)
     backward = gradient(forward).stages[len(forward.stages) :]
     printer = LatexPrinter()
     selector = [
@@ -278,7 +277,7 @@ def article() -> Article:
         ),
         Equation("square", "what a step adds", r"|c|^2 \leftarrow |c|^2 + |\eta g|^2"),
     ]
-    chain = markov_limits.two_state_chain()
+    chain = limits.two_state_chain()
     small = [
         Equation(
             "J",
@@ -296,7 +295,7 @@ def article() -> Article:
                 f"J{''.join(map(str, s))}",
                 "for two states and one parent",
                 f"J_{{{','.join(map(str, s))}}} = "
-                + printer.doprint(sp.factor(markov_limits.information(chain, 2, s))),
+                + printer.doprint(sp.factor(limits.information(chain, 2, s))),
             )
             for s in subsets(2, 2)[1:]
         ),

@@ -2,7 +2,7 @@
 
 An independent execution of the model of Musat et al., arXiv 2511.01033: rows, weight matrices,
 causal softmaxes and concatenation, on unit vectors, at N = 1, 2, 3, ... and every query position.
-Nothing is shared with `derivations.musat.recall`, whose program must agree with it stage by stage:
+No step is shared with `derivations.musat.recall`, whose program must agree with it stage by stage:
 
 - layer 1's attention weights as rational functions of the exponentials of the α's,
 - layer 2's scores as linear forms in the β's over those,
