@@ -23,7 +23,7 @@ import sympy as sp
 
 from derivations.core.derivation import Derivation
 from derivations.core.differentiate import gradient, hessian
-from derivations.core.staged import Program, Scalar, Softmax, expressions
+from derivations.core.staged import Program, Scalar, Softmax
 from reduced_dynamics.compilation.decorators import decorator
 from reduced_dynamics.compilation.loops import Loops
 from reduced_dynamics.compilation.statements import indent, text
@@ -52,15 +52,8 @@ def lane_source(derivation: Derivation) -> str:
     return ""
 
 
-def _computable(*given: Program | Iterable[sp.Expr]) -> bool:
-    """Whether all of what is computed for programs, and further expressions, suits lanes."""
-    exprs = [
-        e
-        for g in given
-        for e in (
-            [e for stage in g.stages for e in expressions(stage)] if isinstance(g, Program) else g
-        )
-    ]
+def _computable(exprs: Iterable[sp.Expr]) -> bool:
+    """Whether lanes can compute the expressions."""
     return all(isinstance(f, _COMPUTED) for e in exprs for f in e.atoms(sp.Function))
 
 
@@ -98,7 +91,7 @@ def _looped(derivation: Derivation) -> str:
     values = [program.outputs[name] for name in ("loss", *derivation.observables)]
     slopes = gradient(program)
     rates = [-slopes.outputs[f"d_{c}"] for c in derivation.coordinates]
-    if not _computable(slopes, values, rates):
+    if not _computable(slopes.expressions):
         return ""
     outputs, into = [*values, *rates], [*_lane("out", len(values)), *_lane("rate_", len(rates))]
     made = [
@@ -158,7 +151,7 @@ def _closed(derivation: Derivation, program: Program) -> str:
         for a in coordinates
         for b in coordinates
     ]
-    if not _computable(first, second, values, rates, entries):
+    if not _computable([*second.expressions, *rates, *entries]):
         return ""
     out, rate = _lane("out", len(values)), _lane("rate_", len(rates))
     into = _lane("matrix_", len(entries))

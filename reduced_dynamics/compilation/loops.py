@@ -21,6 +21,7 @@ from derivations.core.staged import (
     Stage,
     Sum,
     Weight,
+    by_region,
     defined,
     expressions,
     i,
@@ -88,25 +89,13 @@ class Loops:
         self.tags: dict[sp.Symbol, str] = {}
         self.fresh = numbered()
         if program.regions:
-            looped = self._looped_regions()
-            self.base = min(looped, key=program.regions.index).first if looped else sp.S.One
+            # Arrays span from the first region with a loop to the last pair.
+            looped = {r for stage in program.stages for r in by_region(stage)[1]}
+            self.base = next((r.first for r in program.regions if r.name in looped), sp.S.One)
             self.last = program.regions[-1].last
         for stage in program.stages:
             self._schedule(stage)
         self.stored = self._stored()
-
-    def _looped_regions(self):
-        """Regions with a loop: arrays span from the first of them to the last pair."""
-        names = set()
-        for stage in self.program.stages:
-            match stage:
-                case Softmax(_, pairs):
-                    names |= pairs.keys()
-                case RowSoftmax(rows):
-                    names |= rows.keys()
-                case Pair() | Sum() | Scan():
-                    names |= stage.exprs.keys()
-        return [r for r in self.program.regions if r.name in names]
 
     @property
     def at_i(self) -> str:
