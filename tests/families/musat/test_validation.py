@@ -15,7 +15,7 @@ import pytest
 from reduced_dynamics.catalogue import get
 from reduced_dynamics.commands import main
 from reduced_dynamics.core.errors import InputError
-from reduced_dynamics.families.musat.emergence import Emergence, first_reach
+from reduced_dynamics.families.musat.emergence import Emergence
 from reduced_dynamics.families.musat.full.disentangled_training import (
     DivergedError,
     TrainingInterrupted,
@@ -198,12 +198,6 @@ def test_a_diverging_step_keeps_what_came_before():
 
 
 # ------------------------------------------------------------------------------------- emergence
-
-
-def test_first_reach():
-    t, values = np.arange(4.0), np.array([0.0, 1.0, 0.5, 3.0])
-    assert first_reach(t, values, 0.25) == 0.25 and first_reach(t, values, 2.0) == 2.6
-    assert first_reach(t, values, 4.0) is None and first_reach(t, values, 0.0) == 0.0
 
 
 def test_emergence_agrees_with_the_events_of_the_training():
