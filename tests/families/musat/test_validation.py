@@ -11,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from reduced_dynamics.families.musat.validation import Study, fit, plan, rms, run_study, validate
 
 from reduced_dynamics import catalogue
 from reduced_dynamics.commands.main import main
 from reduced_dynamics.core.errors import InputError
-from reduced_dynamics.families.musat.emergence import Emergence, first_reach
+from reduced_dynamics.families.musat.emergence import Emergence
 from reduced_dynamics.families.musat.full.disentangled_training import (
     DivergedError,
     TrainingInterrupted,
 )
-from reduced_dynamics.families.musat.validation import Study, fit, plan, rms, run_study, validate
 from reduced_dynamics.io import storage
 from reduced_dynamics.public import integrate
 
@@ -151,6 +151,7 @@ def test_fit_finds_the_power_and_its_error():
 
 def test_study_figures(tmp_path):
     from reduced_dynamics.families.musat.figures import study_figure
+
     from reduced_dynamics.plotting.style import save_figure
 
     for name, values in (("batch", [16, 32]), ("step", [1, 2]), ("perturbation", [0, 0.1])):
@@ -198,12 +199,6 @@ def test_a_diverging_step_keeps_what_came_before():
 
 
 # ------------------------------------------------------------------------------------- emergence
-
-
-def test_first_reach():
-    t, values = np.arange(4.0), np.array([0.0, 1.0, 0.5, 3.0])
-    assert first_reach(t, values, 0.25) == 0.25 and first_reach(t, values, 2.0) == 2.6
-    assert first_reach(t, values, 4.0) is None and first_reach(t, values, 0.0) == 0.0
 
 
 def test_emergence_agrees_with_the_events_of_the_training():

@@ -7,9 +7,10 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
+from reduced_dynamics.families.wang.induction_study import Result, fewest, plan
 
 from reduced_dynamics.commands.main import main
-from reduced_dynamics.commands.validate import Reporter
+from reduced_dynamics.commands.progress import Reporter
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.families.wang.approximation.targets import induction_head
 from reduced_dynamics.families.wang.approximation.transformer import Attention, Transformer
@@ -19,10 +20,9 @@ from reduced_dynamics.families.wang.full.induction_training import (
     InductionConfig,
     probe,
     train_induction,
-    trained_weights,
 )
-from reduced_dynamics.families.wang.induction_study import Result, fewest, plan
 from reduced_dynamics.training.loop import DivergedError, TrainingInterrupted
+from tests.training.interruption import before
 
 # What the model computes
 
@@ -214,9 +214,13 @@ QUICK = InductionConfig(
 )
 
 
+def trained(*arguments, **keywords):
+    return train_induction(*arguments, **keywords)[0]
+
+
 @pytest.fixture(scope="module")
 def quick():
-    return train_induction(QUICK)
+    return trained(QUICK)
 
 
 def test_it_learns_a_short_induction_head(quick):
@@ -225,7 +229,7 @@ def test_it_learns_a_short_induction_head(quick):
     assert quick["probe_1"][-1] < 1e-3 and quick.coordinates == ("probe_0", "probe_1")
     assert np.array_equal(quick["probing_distance"], quick["probe_0"])
     assert quick.t_end == 400 and len(quick) == 21
-    weights = trained_weights(replace(QUICK, record=1))
+    weights = train_induction(replace(QUICK, record=1))[1]
     x = task.sample(8, 1, 2000, np.random.default_rng(9))
     target = induction_head(x, task.teacher(2, 1, 1.0), 2)
     error = induction.forward(weights, x, 2, "free").output - target
@@ -233,12 +237,12 @@ def test_it_learns_a_short_induction_head(quick):
 
 
 def test_seeds_and_settings_matter_and_nothing_else(quick):
-    assert np.array_equal(train_induction(QUICK).loss, quick.loss)
-    assert not np.array_equal(train_induction(replace(QUICK, seed=1)).loss, quick.loss)
+    assert np.array_equal(trained(QUICK).loss, quick.loss)
+    assert not np.array_equal(trained(replace(QUICK, seed=1)).loss, quick.loss)
 
 
 def test_slopes_are_recorded():
-    found = train_induction(InductionConfig(n=3, H=2, D=3, H2=2, L=8, steps=6, record=3))
+    found = trained(InductionConfig(n=3, H=2, D=3, H2=2, L=8, steps=6, record=3))
     assert set(found.observables) == {
         "error", "probing_distance", "p1_1", "p1_2", "p2_1", "p2_2"
     }  # fmt: skip
@@ -247,13 +251,13 @@ def test_slopes_are_recorded():
 
 
 def test_layer_2_alone_leaves_layer_1_as_it_was():
-    found = train_induction(replace(QUICK, training="layer2", encoding="linear", steps=40))
+    found = trained(replace(QUICK, training="layer2", encoding="linear", steps=40))
     assert np.ptp(found["p1_1"]) == 0.0 and np.ptp(found["probing_distance"]) == 0.0
     assert found["p2_1"][-1] != 0.0 and found.loss[-1] != found.loss[0]
 
 
 def test_without_content_layer_1_attends_by_position_only():
-    weights = trained_weights(replace(QUICK, content=False, steps=30, record=1))
+    weights = train_induction(replace(QUICK, content=False, steps=30, record=1))[1]
     assert not weights.Q1.any() and not weights.K1.any() and weights.V1.any()
     x = task.sample(8, 1, 5, np.random.default_rng(4))
     attention = induction.forward(weights, x, 2, "free").attention1
@@ -265,32 +269,28 @@ def test_resumed_training_is_identical(optimiser, tmp_path):
     config = replace(QUICK, steps=40, record=8, optimiser=optimiser, learning_rate=0.01)
     path = tmp_path / "run.npz"
 
-    def interrupt(step, *rest):
-        if step == 20:
-            raise KeyboardInterrupt
-
     with pytest.raises(TrainingInterrupted) as caught:
-        train_induction(config, interrupt, path)
+        trained(config, before(20), path)
     assert len(caught.value.trajectory) == 5
-    resumed, whole = train_induction(config, checkpoint=path), train_induction(config)
+    resumed, whole = trained(config, checkpoint=path), trained(config)
     assert np.array_equal(resumed.z, whole.z) and np.array_equal(resumed.loss, whole.loss)
     assert all(np.array_equal(resumed[name], whole[name]) for name in whole.observables)
     with pytest.raises(InputError, match="made with D = 4, not 3"):
-        train_induction(replace(config, D=3), checkpoint=path)
+        trained(replace(config, D=3), checkpoint=path)
 
 
 def test_the_learning_rate_falls_along_a_cosine():
     """By steps of plain descent on a loss that does not change: here the last is of length 0."""
     flat = replace(QUICK, optimiser="sgd", steps=3, record=(0, 1, 2, 3), learning_rate=1e-9)
-    constant = train_induction(replace(flat, schedule="constant", encoding="linear"))
-    cosine = train_induction(replace(flat, encoding="linear"))
+    constant = trained(replace(flat, schedule="constant", encoding="linear"))
+    cosine = trained(replace(flat, encoding="linear"))
     moved = np.diff(cosine["p1_1"]) / np.diff(constant["p1_1"])
     assert moved == pytest.approx([1.0, 0.75, 0.25], rel=1e-3)
 
 
 def test_a_diverging_step_is_named():
     with pytest.raises(DivergedError, match=r"diverged at step \d+"):
-        train_induction(replace(QUICK, optimiser="sgd", learning_rate=100.0, schedule="constant"))
+        trained(replace(QUICK, optimiser="sgd", learning_rate=100.0, schedule="constant"))
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,6 @@ def test_a_diverging_step_is_named():
         ({"d": 0}, "d must be a positive integer"),
         ({"H": 0}, "H must be a positive integer"),
         ({"D": 2.5}, "D must be a positive integer"),
-        ({"seed": -1}, "seed"),
         ({"init_scale": 0.0}, "no gradient reaches"),
         ({"w_star": 0.0}, "compares nothing"),
         ({"w_star": np.nan}, "w_star must be between"),
@@ -312,9 +311,6 @@ def test_a_diverging_step_is_named():
         ({"encoding": "alibi"}, "unknown encoding"),
         ({"schedule": "cosin"}, "did you mean 'cosine'"),
         ({"training": "layer1"}, "did you mean 'layer2'"),
-        ({"optimiser": "adm"}, "did you mean 'adam'"),
-        ({"learning_rate": -1.0}, "learning rate"),
-        ({"record": (1e9,)}, "between 0 and"),
     ],
 )
 def test_impossible_trainings_are_refused(change, said):
@@ -410,8 +406,8 @@ def test_an_interrupted_command_is_taken_up_again(command, monkeypatch):
     arguments = (*SMALL, "--set", "H=2", "--seeds", "2", "--checkpoint", "a.npz")
     calls = []
 
-    def interrupt(self, step, *rest):
-        calls.append(step)
+    def interrupt(self, what, share):
+        calls.append(int(what.split()[1]))
         if len(calls) == 30:
             raise KeyboardInterrupt
 
