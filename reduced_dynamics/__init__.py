@@ -29,6 +29,8 @@ _HOMES = {
     "sweep": "reduced_dynamics.public",
     "open_sweep": "reduced_dynamics.sweeping.reading",
     "sweep_trajectory": "reduced_dynamics.sweeping.reading",
+    "experiment": "reduced_dynamics.public",
+    "load_result": "reduced_dynamics.public",
     "laws": "reduced_dynamics.sweeping.laws",
     "regimes": "reduced_dynamics.sweeping.regimes",
     "trajectory_figure": "reduced_dynamics.public",

@@ -15,8 +15,8 @@ from reduced_dynamics.commands.progress import Reporter
 from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.core.system import ReducedSystem
 from reduced_dynamics.integration.one import integrate
-from reduced_dynamics.integration.recorder import versions
 from reduced_dynamics.io.jsonable import printed
+from reduced_dynamics.io.versions import versions
 
 DESCRIPTION = """\
 What a dynamical-systems tool is asked for, of any reduced system.

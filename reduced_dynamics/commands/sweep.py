@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from reduced_dynamics import catalogue
-from reduced_dynamics.commands import progress, sweep_results
+from reduced_dynamics.commands import sweep_results
 from reduced_dynamics.commands.arguments import number, pairs, read_config
+from reduced_dynamics.commands.progress import Reporter
 from reduced_dynamics.core.errors import InputError, IntegrationError
 from reduced_dynamics.integration.problem import ATOL, DYNAMICS, METHODS, RTOL, THRESHOLD
 from reduced_dynamics.io.jsonable import printed
@@ -132,7 +133,7 @@ def execute(options) -> int:
     reporter, began = Reporter(), time.monotonic()
     with _target(options.out) as out, _terminable():
         try:
-            perform(plan, out, options.resume, progress=reporter, **where)
+            computed = perform(plan, out, options.resume, progress=reporter, **where)
         except (SweepInterrupted, KeyboardInterrupt) as stopped:
             reporter.close()
             print(f"simulate.py: {_how_to_resume(options, stopped)}", file=sys.stderr)
@@ -141,7 +142,6 @@ def execute(options) -> int:
             reporter.close()
         seconds = time.monotonic() - began
         found = summary(out)
-        computed = reporter.done - reporter.before
         if not options.json:
             print("\n".join(as_text(plan, found, options.out, computed, seconds)))
         useless = _useless(found)
@@ -288,40 +288,6 @@ def _how_to_resume(options, stopped) -> str:
         return f"{said}; nothing is kept without --out NAME.zarr"
     words = [*options.arguments, *([] if options.resume else ["--resume"])]
     return f"{said}; go on with: simulate.py {shlex.join(words)}"
-
-
-class Reporter(progress.Reporter):
-    """Points, rate and time left, silent for two seconds."""
-
-    def __init__(self, stream=None):
-        super().__init__(stream)
-        self.done = self.before = 0
-        self.began: float | None = None
-
-    def __call__(self, done: int, before: int, total: int) -> None:
-        now = time.monotonic()
-        self.done, self.before = done, before
-        if self.began is None:
-            self.began = now
-        if now < self.next or done == before:
-            return
-        self.next = now + self.every
-        rate = (done - before) / (now - self.began)
-        text = (
-            f"{done} of {total} points ({100.0 * done / total:.1f} %), {rate:.4g} a second, "
-            f"{_duration((total - done) / rate)} left"
-        )
-        self.stream.write(f"\r{text}\x1b[K" if self.live else f"{text}\n")
-        self.stream.flush()
-        self.shown = True
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100.0:
-        return f"{seconds:.0f} s"
-    if seconds < 6000.0:
-        return f"{seconds / 60.0:.0f} min"
-    return f"{seconds / 3600.0:.1f} h"
 
 
 def as_json(plan, found, out, computed: int, seconds: float) -> dict[str, Any]:

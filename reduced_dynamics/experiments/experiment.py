@@ -93,7 +93,7 @@ class Experiment:
         From a conclusion's numbers (as JSON has them) to the findings, the answer first. Pure: the
         verdicts follow from the numbers alone.
     draw : callable
-        From a `Result`, which may come from a file, to a matplotlib figure.
+        From a `result.Result`, which may come from a file, to a matplotlib figure.
     settings : tuple of Setting
     title : str
         A few words, for lists and headings.

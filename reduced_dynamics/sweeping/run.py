@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reduced_dynamics.core.errors import InputError, check_interrupt, unknown
+from reduced_dynamics.core.progress import Progress, watched
 from reduced_dynamics.core.system import ReducedSystem
 from reduced_dynamics.sweeping import disk, reading, store
 from reduced_dynamics.sweeping.full import Trained
@@ -24,10 +25,6 @@ from reduced_dynamics.sweeping.work import Task, derivation
 
 if TYPE_CHECKING:
     import xarray
-
-#: Called with the points stored by now, those stored before this run, and all of them.
-Progress = Callable[[int, int, int], None]
-
 
 NOTHING_TO_RESUME = "nothing is kept without --out NAME.zarr, so drop --resume, or add --out"
 
@@ -100,7 +97,7 @@ def sweep(
     block : int, optional
         Points that are computed and stored together.
     progress : callable, optional
-        Called with the points stored by now, those stored before this run, and all points.
+        Called with what is stored by now, in words, and which share of all points that is.
     **options
         t_end, method ("Rodas5P" by default), rtol, atol, threshold, dynamics, step and max_step
         of `integrate`. Flows by Rodas5P are integrated many at once (`ensemble.integrate_many`);
@@ -185,8 +182,9 @@ def perform(
     workers: int | None = None,
     scheduler: str | None = None,
     progress: Progress | None = None,
-) -> None:
-    """Compute and store whatever a store lacks; see `sweep`."""
+) -> int:
+    """Compute and store whatever a store lacks, how many points that are; see `sweep`."""
+    progress = watched(progress)
     for name, value in (("threads", threads), ("workers", workers)):
         if value is not None and (not isinstance(value, int) or value < 1):
             raise InputError(f"{name} must be a whole number, at least 1, not {value}")
@@ -200,15 +198,14 @@ def perform(
             if kept is not None:
                 opened.callback(kept.close)
                 if kept.done().all():
-                    if progress is not None:
-                        progress(len(plan), len(plan), len(plan))
-                    return
+                    _tell(progress, len(plan), plan)
+                    return 0
             runner = opened.enter_context(chosen(threads, workers, scheduler, plan.settings.homes))
             if kept is None:
                 _undisturbed(store.create, out, plan)
                 kept = store.Store(out, plan)
                 opened.callback(kept.close)
-        _complete(plan, kept, runner, progress)
+        return _complete(plan, kept, runner, progress)
 
 
 def check(plan: Plan, out: Path, resume: bool) -> None:
@@ -238,26 +235,29 @@ def check(plan: Plan, out: Path, resume: bool) -> None:
         )
 
 
-def _complete(plan: Plan, kept: store.Store, runner: Runner, progress) -> None:
+def _complete(plan: Plan, kept: store.Store, runner: Runner, progress: Progress) -> int:
     done = kept.done()
     sizes = [last - first for first, last in map(plan.span, range(plan.blocks))]
     before = stored = sum(size for size, known in zip(sizes, done, strict=True) if known)
     missing = [k for k in range(plan.blocks) if not done[k]]
-    if progress is not None:
-        progress(stored, before, len(plan))
+    _tell(progress, stored, plan)
     outcomes = runner.run(_tasks(plan, missing), len(missing))
     try:
         for task, results in outcomes:
             _undisturbed(kept.write, task.block, results)
             stored += sizes[task.block]
-            if progress is not None:
-                progress(stored, before, len(plan))
+            _tell(progress, stored, plan)
     except (KeyboardInterrupt, SystemError) as stopped:
         check_interrupt(stopped)
         stored = sum(size for size, known in zip(sizes, kept.done(), strict=True) if known)
         raise SweepInterrupted(stored, len(plan)) from None
     finally:
         outcomes.close()
+    return stored - before
+
+
+def _tell(progress: Progress, stored: int, plan: Plan) -> None:
+    progress(f"{stored} of {len(plan)} points stored", stored / len(plan))
 
 
 def _undisturbed(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -262,22 +262,24 @@ def test_ctrl_c_between_blocks(monkeypatch):
     monkeypatch.setattr(runners, "compute", fake)
     seen = []
 
-    def stop(done, before, total):
-        seen.append((done, before, total))
-        if done >= 8:
+    def stop(what, share):
+        seen.append((what, share))
+        if share >= 8 / 23:
             raise KeyboardInterrupt
 
     with pytest.raises(SweepInterrupted, match="8 of 23 points stored"):
         rd.sweep("musat3", **OPTIONS, out="a.zarr", progress=stop, threads=1)
-    assert seen == [(0, 0, 23), (4, 0, 23), (8, 0, 23)]
+    assert seen == [(f"{k} of 23 points stored", k / 23) for k in (0, 4, 8)]
     with pytest.warns(IncompleteSweep, match="15 of 23 points are missing, numbers 8..22"):
         found = rd.open_sweep("a.zarr")
     assert "numbers 8..22" in found.attrs["missing"]
     assert found.status.values.tolist() == [1] * 8 + [0] * 15
     seen.clear()
-    rd.sweep("musat3", **OPTIONS, out="a.zarr", progress=lambda *a: seen.append(a), resume=True)
-    assert seen[0] == (8, 8, 23)
-    assert seen[-1] == (23, 8, 23)
+    plan = planned(MUSAT3, **OPTIONS)
+    assert perform(plan, Path("a.zarr"), resume=True, progress=lambda *a: seen.append(a)) == 15
+    assert seen[0] == ("8 of 23 points stored", 8 / 23)
+    assert seen[-1] == ("23 of 23 points stored", 1.0)
+    assert perform(plan, Path("a.zarr"), resume=True) == 0
 
 
 def test_a_damaged_or_unfinished_block_is_computed_again(monkeypatch):
