@@ -81,8 +81,9 @@ EXPERIMENT = Experiment(
     caption="all weights of the disentangled transformer (N = {parameters[N]}, learning rate "
     "{parameters[learning_rate]:g}, up to t = {parameters[t_end]:g}) trained at batch sizes "
     "{values:.0f}, {seeds} seeds each, and the reduced flow. Errors and norms are root mean "
-    "squares over time, of a distance over all 19 coordinates; scatter is that of the "
-    "seeds about their mean. Left: every run and power laws; middle, right: over training, means over the seeds.",
+    "squares over time, of a distance over all 19 coordinates; scatter is that of the seeds about"
+    " their mean. Left: every run and power laws; middle, right: over training, means over the "
+    "seeds.",
     settings=SETTINGS,
     parts=STUDY.parts,
     work=work,
