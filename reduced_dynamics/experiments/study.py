@@ -37,6 +37,9 @@ class Quantity:
     colour, marker : str
     fitted : bool
         Whether a power law is fitted to it.
+    pooled : bool
+        Whether it goes through the root mean squares over the seeds instead of every run: where
+        all seeds are alike or belong together, as distances from their mean do.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Quantity:
     colour: str
     marker: str
     fitted: bool = True
+    pooled: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,8 @@ class Study:
     title : str
         Of the figure.
     pooled : bool
-        Whether power laws go through the root mean squares over the seeds instead of every run:
-        an error of one draw is as often near 0 as at its typical size, and a fit to logarithms
-        would follow the near misses.
+        Whether all quantities are: an error of one draw is as often near 0 as at its typical size,
+        and a fit to logarithms of such would follow the near misses.
     floor : tuple of str
         A quantity whose mean is drawn as a line, and its name; empty for none.
     """
@@ -106,7 +109,7 @@ class Study:
         points = _points(runs)
         pooled = {name: _pool(points, name, values) for name in points}
         laws = {
-            q.name: law(*(pooled[q.name] if self.pooled or q.name == "scatter" else
+            q.name: law(*(pooled[q.name] if self.pooled or q.pooled else
                           (points["value"], points[q.name])))
             for q in self.quantities if q.fitted
         }  # fmt: skip

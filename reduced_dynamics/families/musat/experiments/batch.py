@@ -23,7 +23,7 @@ STUDY = Study(
     quantities=(
         Quantity("outside", OUTSIDE, "#D55E00", "s"),
         Quantity("sampling", "error of sampling", "#0072B2", "o"),
-        Quantity("scatter", "scatter of seeds", "#009E73", "^"),
+        Quantity("scatter", "scatter of seeds", "#009E73", "^", pooled=True),
     ),
     curves=(Curve("distance", "distance from the flow", log=True), Curve("outside", OUTSIDE)),
     floor=("discretisation", "error of steps"),
@@ -81,9 +81,9 @@ EXPERIMENT = Experiment(
     caption="all weights of the disentangled transformer (N = {parameters[N]}, learning rate "
     "{parameters[learning_rate]:g}, up to t = {parameters[t_end]:g}) trained at batch sizes "
     "{values:.0f}, {seeds} seeds each, and the reduced flow. Errors and norms are root mean "
-    "squares over time, of a distance over all 19 coordinates; scatter is that of the "
-    "seeds about their mean. Left: every run and power laws; middle, right: over training, means "
-    "over the seeds.",
+    "squares over time, of a distance over all 19 coordinates; scatter is that of the seeds about"
+    " their mean. Left: every run and power laws; middle, right: over training, means over the "
+    "seeds.",
     settings=SETTINGS,
     parts=STUDY.parts,
     work=work,

@@ -20,7 +20,7 @@ STUDY = Study(
     quantities=(
         Quantity("outside", OUTSIDE, "#D55E00", "s"),
         Quantity("error", "error against the flow", "#0072B2", "o"),
-        Quantity("discretisation", "of steps alone", "#009E73", "^"),
+        Quantity("discretisation", "of steps alone", "#009E73", "^", pooled=True),
     ),
     curves=(Curve("distance", "distance from the flow", log=True), Curve("outside", OUTSIDE)),
 )
