@@ -123,7 +123,8 @@ def conclude(settings, outcomes):
     rows = {kind: [row for one in outcomes.values() for row in one[kind]]
             for kind in ("rank", "width", "total")}  # fmt: skip
     rank = Table(
-        "g(u, v) on [−1, 1]² by its first singular functions", ("similarity", "rank", "error", "L2"),
+        "g(u, v) on [−1, 1]² by its first singular functions",
+        ("similarity", "rank", "error", "L2"),
         rows["rank"], [],
         "error: largest over a grid and random points; L2: root of the sum of the σ² left out; "
         "of the smooth and the oscillating g no power describes the fall",
@@ -166,9 +167,7 @@ def conclude(settings, outcomes):
         "widths": one.column("width"),
         "width_errors": one.column("error"),
     }
-    return tables.conclusion(
-        settings, {"features": features}, rank=rank, width=width, total=total
-    )
+    return tables.conclusion(settings, {"features": features}, rank=rank, width=width, total=total)
 
 
 def judge(numbers):
