@@ -14,7 +14,7 @@ import sympy as sp
 
 from derivations.core.dense import Dense
 from derivations.core.differentiate import gradient
-from derivations.core.staged import Program, expressions, i, substitute, unroll
+from derivations.core.staged import Program, i, substitute, unroll
 
 
 def linear_invariants(program: Program | Dense) -> tuple[sp.Expr, ...]:
@@ -22,12 +22,7 @@ def linear_invariants(program: Program | Dense) -> tuple[sp.Expr, ...]:
     coordinates = program.coordinates
     c = sp.symbols(f"c1:{len(coordinates) + 1}", real=True)
     equations: set[sp.Expr] = set()
-    if isinstance(program, Dense):
-        exprs = [stage.expr for stage in program.stages]
-    else:
-        exprs = [e for stage in program.stages for e in expressions(stage)]
-    exprs += list(program.outputs.values())
-    for expr in exprs:
+    for expr in program.expressions:
         rate = sp.Add(*(ck * sp.diff(expr, z) for ck, z in zip(c, coordinates, strict=True)))
         if rate == 0:
             continue

@@ -147,9 +147,14 @@ class Dense:
             s.name for s in self.stages if s.domain == CAUSAL and isinstance(s, Each | Softmax)
         )
 
+    @property
+    def expressions(self) -> list[sp.Expr]:
+        """All expressions of stages and outputs."""
+        return [s.expr for s in self.stages] + [*self.outputs.values()]
+
     def used_coordinates(self) -> tuple[sp.Symbol, ...]:
-        """The coordinates that appear in any stage; the others have no gradient."""
-        free = set().union(*(s.expr.free_symbols for s in self.stages))
+        """The coordinates that appear in any stage or output; the others have no gradient."""
+        free = set().union(*(e.free_symbols for e in self.expressions))
         return tuple(c for c in self.coordinates if c in free)
 
 

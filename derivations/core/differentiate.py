@@ -220,6 +220,10 @@ def tangent(
                 terms.append(sp.diff(expr, symbol) * rate)
         return sp.Add(*terms)
 
+    def rates(exprs: Mapping[str, sp.Expr]) -> dict[str, sp.Expr]:
+        found = {r: d(r, e) for r, e in exprs.items()}
+        return {r: e for r, e in found.items() if e != 0}
+
     def define(name: sp.Symbol, by_region: dict[str, sp.Expr]) -> None:
         by_region = {r: e for r, e in by_region.items() if e != 0}
         if by_region:
@@ -239,27 +243,25 @@ def tangent(
             case Scalar(name, expr):
                 define_scalar(name, d(None, expr))
             case Pair(name, exprs):
-                define(name, {r: d(r, e) for r, e in exprs.items()})
+                define(name, rates(exprs))
             case Sum(name, exprs):
-                by_region = {r: e for r, e in ((r, d(r, e)) for r, e in exprs.items()) if e != 0}
-                if by_region:
+                if by_region := rates(exprs):
                     stages.append(Sum(_symbol(prefix, name), by_region))
                     dot[name] = {None: _symbol(prefix, name)}
             case Scan(name, exprs, suffix):
-                by_region = {r: e for r, e in ((r, d(r, e)) for r, e in exprs.items()) if e != 0}
-                if by_region:
+                if by_region := rates(exprs):
                     stages.append(Scan(_symbol(prefix, name), by_region, suffix))
                     # A scan is defined at every pair, also where it adds nothing up.
                     every = [r.name for r in program.regions]
                     dot[name] = dict.fromkeys(every, _symbol(prefix, name))
             case RowSoftmax(rows):
-                rates: dict[sp.Symbol, dict[str, sp.Expr]] = defaultdict(dict)
+                found: dict[sp.Symbol, dict[str, sp.Expr]] = defaultdict(dict)
                 for region, weights in rows.items():
                     ds = {w: d(region, w.score) for w in weights}
                     mean = _mean(ds)
                     for w in weights:
-                        rates[w.name][region] = w.name * (ds[w] - mean)
-                for name, by_region in rates.items():
+                        found[w.name][region] = w.name * (ds[w] - mean)
+                for name, by_region in found.items():
                     define(name, by_region)
             case Softmax(classes, pairs):
                 ds = {w: d(None, w.score) for w in classes}
@@ -277,10 +279,10 @@ def tangent(
                     mean = _symbol(f"{prefix}mean", label)
                 for w in classes:
                     define_scalar(w.name, w.name * (ds[w] - mean))
-                rates = defaultdict(dict)
+                found = defaultdict(dict)
                 for (region, w), e in dp.items():
-                    rates[w.name][region] = w.name * (e - mean)
-                for name, by_region in rates.items():
+                    found[w.name][region] = w.name * (e - mean)
+                for name, by_region in found.items():
                     define(name, by_region)
     derived = {new: d(None, program.outputs[old]) for old, new in outputs.items()}
     return prune(replace(program, stages=tuple(stages), outputs=program.outputs | derived))

@@ -140,12 +140,14 @@ class Program:
     def region(self, name: str) -> Region:
         return next(r for r in self.regions if r.name == name)
 
+    @property
+    def expressions(self) -> list[sp.Expr]:
+        """All expressions of stages and outputs."""
+        return [e for s in self.stages for e in expressions(s)] + [*self.outputs.values()]
+
     def used_coordinates(self) -> tuple[sp.Symbol, ...]:
         """The coordinates that appear in any stage or output; the others have no gradient."""
-        free = set().union(
-            *(e.free_symbols for stage in self.stages for e in expressions(stage)),
-            *(e.free_symbols for e in self.outputs.values()),
-        )
+        free = set().union(*(e.free_symbols for e in self.expressions))
         return tuple(c for c in self.coordinates if c in free)
 
 
@@ -171,6 +173,12 @@ def defined(stage: Stage) -> tuple[sp.Symbol, ...]:
         case _:
             names = [stage.name]
     return tuple(dict.fromkeys(names))
+
+
+def by_region(stage: Stage) -> tuple[str, Mapping]:
+    """The attribute that says what a stage does region by region, and what it holds."""
+    name = {Softmax: "pairs", RowSoftmax: "rows", Scalar: ""}.get(type(stage), "exprs")
+    return name, getattr(stage, name) if name else {}
 
 
 def is_scalar_name(stage: Stage, name: sp.Symbol) -> bool:
@@ -228,15 +236,10 @@ def substitute(program: Program, values: Mapping[sp.Symbol, sp.Expr]) -> Program
     kept = {r.name for r in regions}
 
     def prune(stage):
-        match stage:
-            case Softmax(classes, pairs):
-                return Softmax(classes, {r: w for r, w in pairs.items() if r in kept})
-            case RowSoftmax(rows):
-                return RowSoftmax({r: w for r, w in rows.items() if r in kept})
-            case Scalar():
-                return stage
-            case _:
-                return replace(stage, exprs={r: e for r, e in stage.exprs.items() if r in kept})
+        name, parts = by_region(stage)
+        return replace(
+            stage, **{name: {r: p for r, p in parts.items() if r in kept}} if name else {}
+        )
 
     return replace(
         program,
@@ -400,12 +403,10 @@ def _alive(
     for stage in reversed(stages):
         names = defined(stage)
         match stage:
-            case Pair():
-                stage = replace(stage, exprs=wanted(names, stage.exprs))
-                keep = bool(stage.exprs)
-            case RowSoftmax(rows):
-                stage = RowSoftmax(wanted(names, rows))
-                keep = bool(stage.rows)
+            case Pair() | RowSoftmax():
+                name, parts = by_region(stage)
+                keep = wanted(names, parts)
+                stage = replace(stage, **{name: keep})
             case _:
                 keep = any(s in names for s, _ in needed)
         if keep:

@@ -68,7 +68,6 @@ COMMANDS = {
     "validate": "validate",
     "analyse": "analyse",
     "bench": "bench",
-    "figure": "figure",
     "experiment": "experiment",
 }
 

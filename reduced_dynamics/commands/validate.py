@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from reduced_dynamics.commands.arguments import number, pairs, read_config, time
 from reduced_dynamics.commands.progress import Reporter
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.io import files
+from reduced_dynamics.io.jsonable import printed
 from reduced_dynamics.io.versions import versions
 from reduced_dynamics.training.loop import DivergedError, TrainingInterrupted
 
@@ -72,10 +72,7 @@ def add_parser(commands):
 
 def execute(options) -> int:
     system = catalogue.system(options.system)
-    model = catalogue.find("full", options.system)
-    if model is None:
-        offered = ", ".join(catalogue.offered("full"))
-        raise InputError(f"{system.name} has no full model; these have: {offered}")
+    model = catalogue.full_model(system)
     given, chosen, wanted = _gather(options, model)
     parameters, training = model.split(system, given)
     jobs = model.plan(system, parameters, **chosen, **training)
@@ -84,10 +81,7 @@ def execute(options) -> int:
         if wanted["plot"]:
             _draw(model, done, wanted)
         if wanted["json"]:
-            from reduced_dynamics.experiments.perform import as_json
-
-            report = as_json(_record(model, jobs, done, stopped))
-            print(json.dumps(report, indent=1, allow_nan=False))
+            print(printed(_record(model, jobs, done, stopped)))
         else:
             print("\n".join(_text(model, done)))
     if stopped is None:
@@ -158,6 +152,7 @@ def _run(jobs: Sequence[Job], wanted) -> tuple[Done, Exception | Stopped | None]
         reporter, label = Reporter(), "" if alone else f"{job.label} ({count} of {len(jobs)}): "
         checkpoint = wanted["checkpoint"] and _own(job, alone, wanted["checkpoint"])
         try:
+            job.prepare()
             full = job.trained(lambda what, share, r=reporter, p=label: r(p + what, share),
                                checkpoint)  # fmt: skip
         except (TrainingInterrupted, DivergedError) as error:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from derivations.core.derivation import Derivation
 from derivations.core.staged import Program
-from reduced_dynamics.compilation.codegen import function_source, square_cells
 from reduced_dynamics.compilation.decorators import PLAIN
+from reduced_dynamics.compilation.functions import function_source, square_cells
 
 _CHART = '''
 

@@ -8,7 +8,6 @@ import types
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from reduced_dynamics.core.system import ReducedSystem
 log = logging.getLogger(__name__)
 
 #: The module that makes modules; what it depends on lowers, prints and decorates.
-PRINTER = "reduced_dynamics.compilation.codegen"
+PRINTER = "reduced_dynamics.compilation.module"
 
 _STATE = "float64[::1]"
 _TABLE = "float64[:, ::1]"
@@ -34,6 +33,7 @@ SIGNATURES = {
     "value_table": (_TABLE, _STATE),
     "invariants": (_TABLE, _STATE),
     "descend": (_STATE, _STATE, "float64", "int64", "boolean[::1]"),
+    # Of a derivation with a chart.
     "chart_flow": ("float64", _STATE, _STATE),
     "chart_jacobian": ("float64", _STATE, _STATE),
     "to_chart": (_TABLE, _STATE),
@@ -42,7 +42,7 @@ SIGNATURES = {
 
 
 class CompiledModule:
-    """A generated module in the cache whose functions are compiled when they are first used.
+    """A generated module in the cache; what is in `signatures` is compiled when it is first used.
 
     Attributes
     ----------
@@ -66,6 +66,14 @@ class CompiledModule:
     def path(self) -> Path:
         """The generated module, to be read."""
         return Path(self._module.__file__)
+
+    def __getattr__(self, name: str) -> types.FunctionType:
+        """A function of `signatures`, compiled once."""
+        if name not in self.signatures:
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        function = self._function(name)
+        setattr(self, name, function)
+        return function
 
     def _function(self, name: str) -> types.FunctionType:
         from numba import config
@@ -111,7 +119,7 @@ class CompiledSystem(CompiledModule):
     """The compiled functions of a system with given structure.
 
     Each attribute named in `SIGNATURES` is a numba function, compiled (or read from the cache) at
-    its first use; see `codegen` for what they compute. Parameters are an
+    its first use; see `module` for what they compute. Parameters are an
     argument: one compiled system serves every value.
 
     Attributes
@@ -134,7 +142,7 @@ class CompiledSystem(CompiledModule):
 
         def build() -> str:
             log.info("deriving %s with SymPy (once; kept in the cache)", system.name)
-            from reduced_dynamics.compilation.codegen import module_source
+            from reduced_dynamics.compilation.module import module_source
 
             return module_source(system.derive(values))
 
@@ -146,52 +154,6 @@ class CompiledSystem(CompiledModule):
         self.invariant_coordinates: dict[str, tuple[str, ...]] = dict(
             zip(self._module.INVARIANTS, involved, strict=True)
         )
-
-    @cached_property
-    def values(self):
-        return self._function("values")
-
-    @cached_property
-    def gradient(self):
-        return self._function("gradient")
-
-    @cached_property
-    def flow(self):
-        return self._function("flow")
-
-    @cached_property
-    def jacobian(self):
-        return self._function("jacobian")
-
-    @cached_property
-    def value_table(self):
-        return self._function("value_table")
-
-    @cached_property
-    def invariants(self):
-        return self._function("invariants")
-
-    @cached_property
-    def descend(self):
-        return self._function("descend")
-
-    # The following only of a derivation with a chart.
-
-    @cached_property
-    def chart_flow(self):
-        return self._function("chart_flow")
-
-    @cached_property
-    def chart_jacobian(self):
-        return self._function("chart_jacobian")
-
-    @cached_property
-    def to_chart(self):
-        return self._function("to_chart")
-
-    @cached_property
-    def from_chart(self):
-        return self._function("from_chart")
 
 
 _COMPILED: dict[str, CompiledSystem] = {}

@@ -253,7 +253,7 @@ def _check_printable(derive) -> None:
     """Refuse now what numba would refuse at the first run."""
     from sympy.printing.codeprinter import PrintMethodNotImplementedError
 
-    from reduced_dynamics.compilation.codegen import module_source
+    from reduced_dynamics.compilation.module import module_source
 
     try:
         tree = ast.parse(module_source(derive({})))

@@ -1,6 +1,6 @@
-"""From dense programs to compiled modules: the mean over a bank of data, draw by draw.
+"""Lowering dense programs: the mean over a bank of data, draw by draw.
 
-The modules offer the same functions as those of `codegen`. ``par`` holds N, q
+The modules offer the same functions as every other (`module`). ``par`` holds N, q
 (0: the mean over all queries), the number of draws, and then draw after draw the Gram matrices of
 the program's spaces: count × count numbers, and for complex ones as many imaginary parts.
 
@@ -36,15 +36,16 @@ from derivations.core.dense import (
 )
 from derivations.core.derivation import Derivation
 from derivations.core.staged import i
-from reduced_dynamics.compilation.codegen import assemble
-from reduced_dynamics.compilation.codegen import print_expression as _print
 from reduced_dynamics.compilation.decorators import decorator
+from reduced_dynamics.compilation.lowered import Lowered
+from reduced_dynamics.compilation.printing import shown
+from reduced_dynamics.compilation.statements import indent
 
 _DECORATOR = decorator(allocates=True, fastmath="'reassoc', 'contract'")
 
 
-def dense_source(derivation: Derivation) -> str:
-    """The source text of the compiled module of a derivation with one dense program."""
+def lower(derivation: Derivation) -> Lowered:
+    """The functions of a derivation with one dense program."""
     ((_, program),) = derivation.variants
     program = prune(program)
     coordinates = program.coordinates
@@ -60,19 +61,11 @@ def dense_source(derivation: Derivation) -> str:
         _bank("_gradient", "out", with_gradient, _accumulate(with_gradient, names + slopes)),
         _bank("_hessian", "matrix", along, _hessian(along, with_gradient, directions)),
     ]
-    return assemble(
-        derivation,
+    return Lowered(
         functions,
-        values="_values(z, par, out)",
-        gradient="_gradient(z, par, out)",
-        hessian="matrix[:] = 0.0\n    _hessian(z, par, matrix)",
         more_parameters=", then for every draw the Gram matrices of "
         + ", ".join(space.name for space in program.spaces),
     )
-
-
-def _indent(lines: Sequence[str], depth: int = 1) -> list[str]:
-    return ["    " * depth + line for line in lines]
 
 
 def _integer(expr: sp.Expr) -> str:
@@ -91,7 +84,7 @@ def _tables(program: Dense) -> str:
         lines += _space(space, [t for t in program.tables if t.space.name == space.name], program)
     doc = '"""The rows\' inner products, query on pair q, from the Gram matrices at `start`."""'
     head = [_DECORATOR, f"def _tables(par, start, N, q, {names}):"]
-    return "\n".join([*head, *_indent([doc, *lines])]) + "\n"
+    return "\n".join([*head, *indent([doc, *lines])]) + "\n"
 
 
 def _space(space: Space, tables: Sequence[Table], program: Dense) -> list[str]:
@@ -103,7 +96,7 @@ def _space(space: Space, tables: Sequence[Table], program: Dense) -> list[str]:
         if space.hermitian:
             fill.append(f"phase[{_integer(row)}] = {complex(space.phase[kind])}")
         per_pair = i in row.free_symbols
-        lines += ["for i in range(N):", *_indent(fill)] if per_pair else fill
+        lines += ["for i in range(N):", *indent(fill)] if per_pair else fill
     x, y = sp.symbols("x y", real=True)
     if space.hermitian:
         read = [
@@ -114,8 +107,8 @@ def _space(space: Space, tables: Sequence[Table], program: Dense) -> list[str]:
         value = x + sp.I * y
     else:
         read, value = ["x = par[start + place[r] * size + place[s]]"], x
-    read += [f"{t.name}[r, s] = {_print(sp.re(sp.expand(t.unit * value)))}" for t in tables]
-    lines += ["for r in range(rows):", "    for s in range(rows):", *_indent(read, 2)]
+    read += [f"{t.name}[r, s] = {shown(sp.re(sp.expand(t.unit * value)))}" for t in tables]
+    lines += ["for r in range(rows):", "    for s in range(rows):", *indent(read, 2)]
     return [*lines, f"start += {'2 * ' if space.hermitian else ''}size * size"]
 
 
@@ -145,9 +138,9 @@ def _bank(name: str, target: str, program: Dense, body: Sequence[str]) -> str:
         f"    start = 3 + draw * ({_integer(size)})",
         "    for q in range(first, last + 1):",
         f"        _tables(par, start, N, q, {', '.join(tables)})",
-        *_indent([*marks, *body], 2),
+        *indent([*marks, *body], 2),
     ]
-    return "\n".join([_DECORATOR, f"def {name}(z, par, {target}):", *_indent(lines)]) + "\n"
+    return "\n".join([_DECORATOR, f"def {name}(z, par, {target}):", *indent(lines)]) + "\n"
 
 
 def _accumulate(program: Dense, names: Sequence[str]) -> list[str]:
@@ -170,11 +163,11 @@ def _hessian(along: Dense, with_gradient: Dense, directions) -> list[str]:
         if second != 0:
             inner.append(f"matrix[k, {k}] -= share * {_factor(second)}")
     comment = "  # the other coordinates never appear" if len(directions) < len(coordinates) else ""
-    return [*_lower(fixed, along), f"for k in ({indices}):{comment}", *_indent(inner)]
+    return [*_lower(fixed, along), f"for k in ({indices}):{comment}", *indent(inner)]
 
 
 def _factor(expr: sp.Expr) -> str:
-    return f"({_print(expr)})" if expr.is_Add else _print(expr)
+    return f"({shown(expr)})" if expr.is_Add else shown(expr)
 
 
 # ---------------------------------------------------------------- stages
@@ -241,7 +234,7 @@ def _loop(key: tuple | None, group: Sequence[Stage]) -> list[str]:
     before = [f"{s.name} = 0.0" for s in group if isinstance(s, Total)]
     before += [f"{s.name}[:] = 0.0" for s in group if isinstance(s, ColumnSum)]
     if domain == ROWS:
-        return [*before, f"for r in {over_rows}:", *_indent([_statement(s, s.expr) for s in group])]
+        return [*before, f"for r in {over_rows}:", *indent([_statement(s, s.expr) for s in group])]
     # What is the same all along a row is read once.
     cells = sorted({s for stage in group for s in stage.expr.free_symbols}, key=str)
     fixed = {s: sp.Symbol(f"{cell(s)[0]}_r", real=True) for s in cells if cell(s)[1] == "r"}
@@ -249,20 +242,20 @@ def _loop(key: tuple | None, group: Sequence[Stage]) -> list[str]:
     start += [f"sum_{s.name} = 0.0" for s in group if isinstance(s, RowSum)]
     end = [f"{s.name}[r] = sum_{s.name}" for s in group if isinstance(s, RowSum)]
     inner = [_statement(s, s.expr.xreplace(fixed)) for s in group]
-    nest = [*start, f"for s in {over_columns}:", *_indent(inner), *end]
-    return [*before, f"for r in {over_rows}:", *_indent(nest)]
+    nest = [*start, f"for s in {over_columns}:", *indent(inner), *end]
+    return [*before, f"for r in {over_rows}:", *indent(nest)]
 
 
 def _statement(stage: Stage, expr: sp.Expr) -> str:
     match stage:
         case Total():
-            return f"{stage.name} += {_print(expr)}"
+            return f"{stage.name} += {shown(expr)}"
         case RowSum():
-            return f"sum_{stage.name} += {_print(expr)}"
+            return f"sum_{stage.name} += {shown(expr)}"
         case ColumnSum():
-            return f"{at(stage.name, 's')} += {_print(expr)}"
+            return f"{at(stage.name, 's')} += {shown(expr)}"
     index = "r, s" if stage.domain == CAUSAL else "r"
-    return f"{at(stage.name, index)} = {_print(expr)}"
+    return f"{at(stage.name, index)} = {shown(expr)}"
 
 
 def _softmax(stage: Stage, program: Dense) -> list[str]:
@@ -285,4 +278,4 @@ def _softmax(stage: Stage, program: Dense) -> list[str]:
     if not causal:
         return lines
     # Without self-attention the first row sees nothing.
-    return [f"for r in range({0 if program.self_attention else 1}, rows):", *_indent(lines)]
+    return [f"for r in range({0 if program.self_attention else 1}, rows):", *indent(lines)]

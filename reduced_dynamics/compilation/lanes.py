@@ -11,28 +11,30 @@ all lanes (`lane_shared`), `lane_source` gives the functions
 
 in which every argument of the first three holds, for each number, one entry a lane: number k of
 lane l stands at [k·LANES + l]. They call `exponential` (see `rosenbrock.lanes`) where
-`codegen` calls math.exp, and branch nowhere. Names of their own end or begin with
+`loops` has math.exp, and branch nowhere. Names of their own end or begin with
 an underscore, as no coordinate's or parameter's does.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import sympy as sp
 
 from derivations.core.derivation import Derivation
 from derivations.core.differentiate import gradient, hessian
 from derivations.core.staged import Program, Scalar, Softmax
-from reduced_dynamics.compilation.codegen import _Function
 from reduced_dynamics.compilation.decorators import decorator
-from reduced_dynamics.compilation.wide import Wide
+from reduced_dynamics.compilation.loops import Loops
+from reduced_dynamics.compilation.statements import indent, text
+from reduced_dynamics.compilation.wide import LANE, Wide
 
 #: With more coordinates, a closed form's registers and first-level cache no longer do.
 MOST = 4
-#: What a lane's code may call.
-_CALLS = {"_exp", "max", "min", "abs", "math.sqrt"}
+#: The functions of expressions that lanes can compute: no call, or `exponential`.
+_COMPUTED = (sp.exp, sp.Abs, sp.Heaviside, sp.DiracDelta, sp.Piecewise)
+#: What `exponential` is called in lane functions.
+_EXP = {"math.exp": "_exp"}
 
 #: Decorators: of what allocates nothing, and of what does.
 _LEAN, _PLAIN = (decorator(allocates=x, fastmath="'contract'") for x in (False, True))
@@ -40,19 +42,19 @@ _LEAN, _PLAIN = (decorator(allocates=x, fastmath="'contract'") for x in (False, 
 
 def lane_source(derivation: Derivation) -> str:
     """The lane functions of a derivation; empty where it has no form that allows them."""
+    if not all(type(program) is Program for _, program in derivation.variants):
+        return ""
     if len(derivation.coordinates) > MOST:
         return _looped(derivation)
     for k, (_, program) in enumerate(derivation.variants):
-        if isinstance(program, Program) and _straight(program):
-            text = _functions(derivation, program)
-            if _callable(text):
-                return text + _applies(derivation, k)
+        if _straight(program) and (made := _closed(derivation, program)):
+            return made + _applies(derivation, k)
     return ""
 
 
-def _callable(text: str) -> bool:
-    called = set(re.findall(r"(?<![\w.])([A-Za-z_][\w.]*)\(", _bodies(text)))
-    return called <= _CALLS | {"range", "np.empty", "float", "int"}
+def _computable(exprs: Iterable[sp.Expr]) -> bool:
+    """Whether lanes can compute the expressions."""
+    return all(isinstance(f, _COMPUTED) for e in exprs for f in e.atoms(sp.Function))
 
 
 _GATHERED = '''\
@@ -84,54 +86,47 @@ def _looped(derivation: Derivation) -> str:
     """Lane functions of the last variant, with loops over pairs, for lanes of equal N and q."""
     k = len(derivation.variants) - 1
     program = derivation.variants[k][1]
-    if derivation.mobility or not isinstance(program, Program) or not program.regions:
+    if derivation.mobility or not program.regions:
         return ""
     values = [program.outputs[name] for name in ("loss", *derivation.observables)]
-    places = [f"out[{k} * _LANES + lane_]" for k in range(len(values))]
     slopes = gradient(program)
     rates = [-slopes.outputs[f"d_{c}"] for c in derivation.coordinates]
-    more = [f"rate_[{k} * _LANES + lane_]" for k in range(len(rates))]
-    text = "\n\n".join(
-        [
-            _wide(derivation, "lane_values(z, par, out)", program, places, values),
-            _wide(
-                derivation,
-                "lane_rate(z, par, out, rate_)",
-                slopes,
-                [*places, *more],
-                [*values, *rates],
-            ),
-        ]
-    )
-    if not _callable(text):
+    if not _computable(slopes.expressions):
         return ""
+    outputs, into = [*values, *rates], [*_lane("out", len(values)), *_lane("rate_", len(rates))]
+    made = [
+        _wide(derivation, "lane_values(z, par, out)", program, into[: len(values)], values),
+        _wide(derivation, "lane_rate(z, par, out, rate_)", slopes, into, outputs),
+    ]
     parameters = derivation.parameters
-    used = {c for _, p in derivation.variants for c in p.used_coordinates()}
+    moving = {c for _, p in derivation.variants for c in p.used_coordinates()}
     gathered = _GATHERED.format(
         head=_PLAIN,
-        active=[k for k, c in enumerate(derivation.coordinates) if c in used],
+        active=[k for k, c in enumerate(derivation.coordinates) if c in moving],
         shared="".join(f"par[{k}], " for k, p in enumerate(parameters) if p.is_integer).strip(),
     )
-    return "\n\n".join([text, gathered]) + _applies(derivation, k)
+    return "\n\n".join([*made, gathered]) + _applies(derivation, k)
+
+
+def _lane(array: str, count: int) -> list[str]:
+    """The places of a lane's numbers in an array."""
+    return [f"{array}[{k} * _LANES + {LANE}]" for k in range(count)]
 
 
 def _wide(derivation, signature: str, program: Program, places, outputs) -> str:
     """A function of all lanes; integer parameters, which bound loops, are the first lane's."""
-    lane = {str(c): f"z[{k} * _LANES + lane_]" for k, c in enumerate(program.coordinates)}
-    lines = []
-    for k, parameter in enumerate(derivation.parameters):
+    parameters = derivation.parameters
+    own = dict(zip(map(str, parameters), _lane("par", len(parameters)), strict=True))
+    shared = []
+    for k, parameter in enumerate(parameters):
         if parameter.is_integer:
-            lines += [f"{parameter} = par[{k} * _LANES]", f"n_{parameter} = int({parameter})"]
-        else:
-            lane[str(parameter)] = f"par[{k} * _LANES + lane_]"
-    body = Wide(program, outputs, lane, places, "_LANES", together=False).body()
-    lines = ["    " + line for line in lines] + body
-    text = "\n".join([_PLAIN, f"def {signature}:", *lines]) + "\n"
-    return text.replace("math.exp(", "_exp(")
-
-
-def _bodies(text: str) -> str:
-    return "\n".join(line for line in text.split("\n") if line.startswith("    "))
+            del own[str(parameter)]
+            shared += [f"{parameter} = par[{k} * _LANES]", f"n_{parameter} = int({parameter})"]
+    coordinates = [*map(str, program.coordinates)]
+    inputs = dict(zip(coordinates, _lane("z", len(coordinates)), strict=True)) | own
+    wide = Wide(program, outputs, inputs, places, "_LANES", together=False)
+    body, _ = wide.lines(_EXP)
+    return "\n".join([_PLAIN, f"def {signature}:", *indent([*shared, *body])]) + "\n"
 
 
 def _straight(program: Program) -> bool:
@@ -140,12 +135,15 @@ def _straight(program: Program) -> bool:
     )
 
 
-def _functions(derivation: Derivation, program: Program) -> str:
+def _closed(derivation: Derivation, program: Program) -> str:
+    """The lane functions of a program without loops; empty where a lane cannot compute them."""
     coordinates = derivation.coordinates
     values = [program.outputs[name] for name in ("loss", *derivation.observables)]
-    places = [f"out[{k}]" for k in range(len(values))]
     first, second = gradient(program), hessian(program)
     factor = {c: sp.sympify(derivation.mobility.get(c, 1)) for c in coordinates}
+    moving = [c for c in coordinates if factor[c].free_symbols & set(coordinates)]
+    if any(f"d_{c}" not in second.outputs for c in moving):
+        return ""
     rates = [-factor[c] * first.outputs[f"d_{c}"] for c in coordinates]
     entries = [
         -factor[a] * second.outputs[f"d_{a}_{b}"]
@@ -153,64 +151,35 @@ def _functions(derivation: Derivation, program: Program) -> str:
         for a in coordinates
         for b in coordinates
     ]
-    moving = [c for c in coordinates if factor[c].free_symbols & set(coordinates)]
-    if any(f"d_{c}" not in second.outputs for c in moving):
-        return "    unsupported()\n"
+    if not _computable([*second.expressions, *rates, *entries]):
+        return ""
+    out, rate = _lane("out", len(values)), _lane("rate_", len(rates))
+    into = _lane("matrix_", len(entries))
     return "\n\n".join(
         [
-            _function(derivation, "lane_values", "z, par, out", program, places, values),
+            _function(derivation, "lane_values(z, par, out)", program, out, values),
             _function(
                 derivation,
-                "lane_rate",
-                "z, par, out, rate_",
+                "lane_rate(z, par, out, rate_)",
                 first,
-                [*places, *(f"rate_[{k}]" for k in range(len(rates)))],
+                [*out, *rate],
                 [*values, *rates],
             ),
-            _function(
-                derivation,
-                "lane_jacobian",
-                "z, par, matrix_",
-                second,
-                [f"matrix_[{k}]" for k in range(len(entries))],
-                entries,
-            ),
+            _function(derivation, "lane_jacobian(z, par, matrix_)", second, into, entries),
         ]
     )
 
 
-def _function(
-    derivation: Derivation,
-    name: str,
-    arguments: str,
-    program: Program,
-    places: Sequence[str],
-    outputs: Sequence[sp.Expr],
-) -> str:
-    def lane(array: str, k: int) -> str:
-        return f"{array}[{k} * _LANES + lane_]"
-
-    body = [line.strip() for line in _Function(program, outputs).body()]
-    targets = {f"out[{k}]": lane(*_split(place)) for k, place in enumerate(places)}
-    renamed = []
-    for line in body:
-        target, equals, value = line.partition(" = ")
-        line = targets.get(target, target) + equals + value if equals else line
-        renamed.append(line.replace("math.exp(", "_exp("))
-    used = set(re.findall(r"[A-Za-z_]\w*", "\n".join(renamed)))
-    reads = [
-        f"{symbol} = {lane(array, k)}"
-        for array, symbols in (("z", program.coordinates), ("par", derivation.parameters))
-        for k, symbol in enumerate(symbols)
-        if str(symbol) in used
-    ]
-    lines = [_LEAN, f"def {name}({arguments}):", "    for lane_ in range(_LANES):"]
-    return "\n".join([*lines, *("        " + line for line in [*reads, *renamed])]) + "\n"
-
-
-def _split(place: str) -> tuple[str, int]:
-    array, _, index = place.partition("[")
-    return array, int(index[:-1])
+def _function(derivation, signature: str, program: Program, places, outputs) -> str:
+    """A function whose body is one loop over lanes."""
+    body, used = Loops(program, outputs, [*map(text, places)]).lines(_EXP)
+    reads = []
+    for array, symbols in (("z", program.coordinates), ("par", derivation.parameters)):
+        for symbol, place in zip(symbols, _lane(array, len(symbols)), strict=True):
+            if str(symbol) in used:
+                reads.append(f"{symbol} = {text(place)}")
+    loop = ["for lane_ in range(_LANES):", *indent([*reads, *body])]
+    return "\n".join([_LEAN, f"def {signature}:", *indent(loop)]) + "\n"
 
 
 def _applies(derivation: Derivation, k: int) -> str:

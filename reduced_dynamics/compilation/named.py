@@ -8,13 +8,14 @@ of the function, of its first and of its second derivative.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator
 
 import sympy as sp
 
 from derivations.core.named import Named
 from reduced_dynamics.compilation.decorators import INLINE, LEAN
+from reduced_dynamics.compilation.printing import computed, numbered, shown
+from reduced_dynamics.compilation.statements import indent
 
 _TABULATED = '''\
 {head}
@@ -33,23 +34,16 @@ def tabulated(par, table, order, x):
 '''
 
 
-def definitions(
-    functions: Sequence[str], parameters: int, body: Callable[[sp.Expr], list[str]], show: Callable
-) -> Iterator[str]:
-    """Source of what `functions` call by name and do not define.
+def definitions(called: Collection[str], parameters: int) -> Iterator[str]:
+    """Source of those functions of derivations that are `called`.
 
     Parameters
     ----------
-    functions : sequence of str
-        Generated source.
+    called : collection of str
+        Names.
     parameters : int
         How many named parameters precede the tables in ``par``.
-    body : callable
-        From an expression to the lines that compute and return it.
-    show : callable
-        From a condition to source.
     """
-    called = set(re.findall(r"\b([A-Za-z_]\w*)\(", "\n".join(functions)))
     for function in sorted(_subclasses(Named), key=lambda f: f.__name__):
         if function.__name__ not in called:
             continue
@@ -60,13 +54,19 @@ def definitions(
         ]
         for condition, expr in function.branches():
             if condition is None:
-                lines += body(expr)
+                lines += _returned(expr)
             else:
-                lines.append(f"    if {show(condition)}:")
-                lines += ["    " + line for line in body(expr)]
+                lines.append(f"    if {shown(condition)}:")
+                lines += indent(_returned(expr))
         yield "\n".join(lines) + "\n"
     if "tabulated" in called:
         yield _TABULATED.format(head=INLINE, start=parameters)
+
+
+def _returned(expr: sp.Expr) -> list[str]:
+    """Lines that compute an expression and return it."""
+    made = computed([("return", expr)], numbered())
+    return indent(f"{target}{'' if target == 'return' else ' ='} {shown(e)}" for target, e in made)
 
 
 def _subclasses(cls: type) -> set[type]:

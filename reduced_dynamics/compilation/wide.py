@@ -2,8 +2,8 @@
 
 What differs from lane to lane (a *wide* value) is computed in a loop over the lanes that stands
 inside the loop over pairs; what does not is computed once, before it. Lanes are the directions of
-a derivative, which share all of the function itself (`codegen`), or trajectories,
-which share the numbers of pairs only (`reduced_dynamics.compilation.lanes`).
+a derivative, which share all of the function itself (`pairs`), or trajectories,
+which share the numbers of pairs only (`lanes`).
 
 A wide value that outlives its stretch of code has a row in ``kept_``; one a pair stands in
 ``pairs_``, whose rows of one pair lie together. Compilers then see that rows do not overlap, which
@@ -12,44 +12,41 @@ vector code needs.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import sympy as sp
 
 from derivations.core.staged import Program
-from reduced_dynamics.compilation.codegen import _Function, _integer
+from reduced_dynamics.compilation.loops import Loops, cells, rows
+from reduced_dynamics.compilation.statements import (
+    Assign,
+    Block,
+    Comment,
+    Statement,
+    indent,
+    lines,
+    name,
+    names,
+    text,
+    used,
+)
 
-_NAME = re.compile(r"[A-Za-z_]\w*")
-_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\[.*\])? ([-+*/]?=) (.*)")
-
-
-@dataclass
-class _Statement:
-    text: str
-    target: str  # name of what is assigned, of the array where it is an entry
-    index: str  # "" unless an entry
-    reads: set[str]
-
-    @classmethod
-    def of(cls, text: str) -> _Statement:
-        name, index, sign, value = _ASSIGNMENT.fullmatch(text).groups()
-        reads = set(_NAME.findall(value)) | set(_NAME.findall(index or ""))
-        return cls(text, name, index or "", reads | ({name} if sign != "=" else set()))
+#: The lane's number, in the source of what differs from lane to lane.
+LANE = name("lane_")
 
 
 @dataclass
-class _Block:
-    """A stretch of code between the beginnings and ends of loops."""
+class _Stretch:
+    """Assignments between the beginnings and ends of loops."""
 
     header: str = ""
-    comments: list[str] = field(default_factory=list)
-    statements: list[_Statement] = field(default_factory=list)
+    comments: list[Statement] = field(default_factory=list)
+    assigned: list[Assign] = field(default_factory=list)
 
 
-class Wide(_Function):
+class Wide(Loops):
     """Lowers one program to a function of several lanes.
 
     Parameters
@@ -57,7 +54,7 @@ class Wide(_Function):
     program, outputs
         As for a function of one.
     inputs : mapping of str to str
-        Names that differ from lane to lane, and where a lane (``lane_``) reads them.
+        Names that differ from lane to lane, and the source of their values in a lane (`LANE`).
     places : sequence of str
         Where a lane writes each of the outputs.
     width : str
@@ -75,125 +72,116 @@ class Wide(_Function):
         width: str,
         together: bool = True,
     ):
-        super().__init__(program, outputs)
         self.together = together
+        super().__init__(program, outputs)
         self.inputs, self.width = dict(inputs), width
-        self.places = {f"out[{k}]": place for k, place in enumerate(places)}
+        self.places = dict(zip(cells(len(places)), places, strict=True))
 
-    def _room(self) -> None:
-        """Room is made when it is known what is wide."""
-
-    def body(self) -> list[str]:
-        blocks = _blocks(super().body())
-        wide = self._wide(blocks)
+    def lines(self, other: Mapping[str, str] = {}) -> tuple[list[str], set[str]]:
+        made = self.statements()
+        stretches = _stretches(made)
+        wide = self._wide(stretches)
         pairs = sorted(self.stored & wide)
-        kept = _outliving(blocks, wide - set(self.inputs) - set(pairs) - {"out"})
-        times = Counter(n for b in blocks for n in {s.target for s in b.statements if not s.index})
-        outliving = {n for b in blocks for n in _read_first(b.statements)}
+        kept = _outliving(stretches, wide - set(self.inputs) - set(pairs) - set(self.places))
+        times = Counter(n for b in stretches for n in {s.target for s in b.assigned if not s.entry})
+        outliving = {n for b in stretches for n in _read_first(b.assigned)}
         self.again = {n for n, k in times.items() if k > 1} - outliving
-        lines = []
-        count = f"max({_integer(self.last - self.base + 1)}, 0)" if self.stored else ""
+        room: list[Assign] = []
         if plain := sorted(self.stored - wide):
-            lines.append(f"room_ = np.empty(({len(plain)}, {count}))")
-            lines += [f"{name} = room_[{k}]" for k, name in enumerate(plain)]
+            room += rows(plain, self.count)
         if pairs:
-            lines.append(f"pairs_ = np.empty(({count}, {len(pairs)} * {self.width}))")
+            shape = f"({self.count}, {len(pairs)} * {self.width})"
+            room.append(Assign("pairs_", f"np.empty({shape})"))
         if kept:
-            lines.append(f"kept_ = np.empty({len(kept)} * {self.width})")
-        for k, block in enumerate(blocks):
-            lines += block.comments
-            inside = self._lower(block, wide, pairs, kept, str(k))
-            lines += [block.header, *_indent(inside)] if block.header else inside
-        return _indent(lines)
+            room.append(Assign("kept_", f"np.empty({len(kept)} * {self.width})"))
+        body = [*lines(room)]
+        at_i = text(self.at_i) if self.stored else ""
+        self.entries = {array: f"{array}[{at_i}]" for array in plain} | other
+        self.entries |= {
+            array: f"pairs_[{at_i}, {k} * {self.width} + {LANE}]" for k, array in enumerate(pairs)
+        }
+        row = {n: f"kept_[{k} * {self.width} + {LANE}]" for k, n in enumerate(kept)}
+        for k, stretch in enumerate(stretches):
+            body += lines(stretch.comments)
+            inside = self._lower(stretch, wide, row, str(k))
+            body += [text(stretch.header), *indent(inside)] if stretch.header else inside
+        return body, used([*room, *made])
 
-    def _wide(self, blocks: Sequence[_Block]) -> set[str]:
+    def _wide(self, stretches: Sequence[_Stretch]) -> set[str]:
         """Every name whose value differs from lane to lane."""
-        wide = set(self.inputs) | {"out"}
-        statements = [s for b in blocks for s in b.statements]
-        while new := {s.target for s in statements if s.reads & wide} - wide:
+        wide = {*self.inputs, *self.places}
+        assigned = [s for b in stretches for s in b.assigned]
+        while new := {s.target for s in assigned if s.reads & wide} - wide:
             wide |= new
         return wide
 
-    def _lower(self, block: _Block, wide, pairs, kept, tag: str) -> list[str]:
-        """A block's lines: what is the same for all lanes, then the loop over lanes.
+    def _lower(self, stretch: _Stretch, wide: set[str], row: Mapping[str, str], tag: str):
+        """A stretch's lines: what is the same for all lanes, then the loop over lanes.
 
-        Names that several blocks assign, each for itself, end in the block's number: numba's time
-        grows with the square of how many names are assigned in several places.
+        Names that several stretches assign, each for itself, end in the stretch's number: numba's
+        time grows with the square of how many names are assigned in several places.
         """
-        several = [s for s in block.statements if s.target in wide]
-        single = [s for s in block.statements if s.target not in wide]
-        _check_order(block.statements, wide)
+        several = [s for s in stretch.assigned if s.target in wide]
+        single = [s for s in stretch.assigned if s.target not in wide]
+        _check_order(stretch.assigned, wide)
         again = self.again | {"lane_"}
         if several:
-            again |= set(kept) | set(self.inputs)
+            again |= row.keys() | set(self.inputs)
 
-        def own(line: str) -> str:
-            return _NAME.sub(lambda m: m[0] + f"_{tag}" * (m[0] in again), line)
+        def own(n: str) -> str:
+            return f"{n}_{tag}" if n in again else n
 
-        lines = [own(s.text) for s in single]
+        def standing(places: Mapping[str, str]) -> Callable[[str], str]:
+            return lambda n: text(places[n], own) if n in places else own(n)
+
+        made = [*lines(single, standing(self.entries))]
         if not several:
-            return lines
-        assigned = {s.target for s in several if not s.index}
-        row = {name: f"kept_[{k} * {self.width} + lane_]" for k, name in enumerate(kept)}
+            return made
         # What comes from before is read where it stands; an input, where it is used once.
-        here = {name: row[name] for name in _read_first(several) & row.keys()}
-        inner, words = [], Counter(_NAME.findall(" ".join(s.text for s in several)))
-        for name, source in self.inputs.items():
-            if words[name] == 1:
-                here[name] = f"({source})"
-            elif words[name]:
-                inner.append(f"{name} = {source}")
-        for s in several:
-            text = s.text
-            for k, name in enumerate(pairs):
-                place = rf"pairs_[\1, {k} * {self.width} + lane_]"
-                text = re.sub(rf"\b{name}\[([^\]]*)\]", place, text)
-            text = _NAME.sub(lambda m: here.get(m[0], m[0]), text)
-            target, equals, value = text.partition(" = ")
-            inner.append(self.places.get(target, target) + equals + value)
-        inner += [f"{row[name]} = {name}" for name in kept if name in assigned - here.keys()]
-        loop = [f"for lane_ in range({self.width}):", *_indent(inner)]
-        return [*lines, *map(own, loop)]
+        here = {n: row[n] for n in _read_first(several) & row.keys()}
+        reads = Counter(n for s in several for n in [s.target, *names(s.value)])
+        once = {n: f"({value})" for n, value in self.inputs.items() if reads[n] == 1}
+        first = [Assign(n, value) for n, value in self.inputs.items() if reads[n] > 1]
+        computed = {s.target for s in several if not s.entry} - here.keys()
+        last = [f"{text(row[n], own)} = {own(n)}" for n in row if n in computed]
+        inner = lines([*first, *several], standing(self.entries | self.places | here | once))
+        loop = [f"for {text(LANE, own)} in range({self.width}):", *indent([*inner, *last])]
+        return [*made, *loop]
 
 
-def _indent(lines: Sequence[str]) -> list[str]:
-    return ["    " + line for line in lines]
+def _stretches(statements: Iterable[Statement]) -> list[_Stretch]:
+    found = [_Stretch()]
+    for statement in statements:
+        match statement:
+            case Comment():
+                found.append(_Stretch(comments=[statement]))
+            case Block(header, body):
+                found.append(_Stretch(header, assigned=[*body]))
+            case Assign():
+                if found[-1].header:
+                    found.append(_Stretch())
+                found[-1].assigned.append(statement)
+    return [b for b in found if b.assigned or b.comments]
 
 
-def _blocks(lines: Sequence[str]) -> list[_Block]:
-    blocks = [_Block()]
-    for line in lines:
-        text = line.strip()
-        inside = line.startswith(" " * 8)
-        if text.startswith("#"):
-            blocks.append(_Block(comments=[text]))
-        elif text.endswith(":"):
-            blocks.append(_Block(header=text))
-        else:
-            if not inside and blocks[-1].header:
-                blocks.append(_Block())
-            blocks[-1].statements.append(_Statement.of(text))
-    return [b for b in blocks if b.statements or b.comments]
-
-
-def _read_first(statements: Sequence[_Statement]) -> set[str]:
+def _read_first(assigned: Sequence[Assign]) -> set[str]:
     """Names that are read before they are assigned."""
     known: set[str] = set()
     result: set[str] = set()
-    for s in statements:
+    for s in assigned:
         result |= s.reads - known
-        if not s.index:
+        if not s.entry:
             known.add(s.target)
     return result
 
 
-def _outliving(blocks: Sequence[_Block], names: set[str]) -> list[str]:
-    """Those of `names` that some block reads from before its beginning."""
-    read = set().union(*(_read_first(b.statements) for b in blocks))
-    return sorted(read & names)
+def _outliving(stretches: Sequence[_Stretch], among: set[str]) -> list[str]:
+    """Those names that some stretch reads from before its beginning."""
+    read = set().union(*(_read_first(b.assigned) for b in stretches))
+    return sorted(read & among)
 
 
-def _check_order(statements: Sequence[_Statement], wide: set[str]) -> None:
+def _check_order(assigned: Sequence[Assign], wide: set[str]) -> None:
     """What is the same for all lanes may be computed first: nothing wide reads an older value.
 
     Raises
@@ -201,8 +189,8 @@ def _check_order(statements: Sequence[_Statement], wide: set[str]) -> None:
     ValueError
         If it does.
     """
-    for k, s in enumerate(statements):
+    for k, s in enumerate(assigned):
         if s.target in wide:
-            later = {t.target for t in statements[k + 1 :] if t.target not in wide}
+            later = {t.target for t in assigned[k + 1 :] if t.target not in wide}
             if clash := later & s.reads:
-                raise ValueError(f"{sorted(clash)} change after their use in '{s.text}'")
+                raise ValueError(f"{sorted(clash)} change after their use in '{s.text()}'")

@@ -1,6 +1,6 @@
-"""From programs over windows to compiled modules: loops over states, samples innermost.
+"""Lowering programs over windows: loops over states, samples innermost.
 
-The modules offer the same functions as those of `codegen`. ``par`` holds the
+The modules offer the same functions as every other (`module`). ``par`` holds the
 named parameters, the number of blocks, and then block after block the tables of `LANES` samples,
 each with the sample as its last index. A block's samples go through every loop together, so that
 they share vector instructions; what does not depend on a sample is computed once, before or after.
@@ -14,9 +14,8 @@ with a direction would cost as much.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import sympy as sp
 
@@ -27,15 +26,24 @@ from derivations.core.windows import (
     Exponential,
     Stage,
     Windows,
+    at,
     cell,
     cells,
     gradient,
     prune,
 )
-from reduced_dynamics.compilation.codegen import assemble
-from reduced_dynamics.compilation.codegen import print_expression as _print
 from reduced_dynamics.compilation.decorators import PLAIN, decorator
 from reduced_dynamics.compilation.exponential import LANES
+from reduced_dynamics.compilation.lowered import Lowered
+from reduced_dynamics.compilation.printing import EXP, computed, numbered, shown, source
+from reduced_dynamics.compilation.statements import (
+    Assign,
+    indent,
+    lines,
+    name,
+    names,
+    replaced,
+)
 
 _DECORATOR = decorator(allocates=True, fastmath="'reassoc', 'contract'")
 
@@ -52,8 +60,8 @@ def block_size(program: Windows) -> int:
     return sum(program.states ** (len(i) - 1) for i in program.data.values()) * LANES
 
 
-def windows_source(derivation: Derivation) -> str:
-    """The source text of the compiled module of a derivation with one program over windows."""
+def lower(derivation: Derivation) -> Lowered:
+    """The functions of a derivation with one program over windows."""
     ((_, program),) = derivation.variants
     names = ["loss", *derivation.observables]
     slopes = [f"d_{c}" for c in program.coordinates]
@@ -65,12 +73,8 @@ def windows_source(derivation: Derivation) -> str:
             head=PLAIN, n=len(slopes), n_values=len(names), total=len(names) + len(slopes)
         ),
     ]
-    return assemble(
-        derivation,
+    return Lowered(
         functions,
-        values="_values(z, par, out)",
-        gradient="_gradient(z, par, out)",
-        hessian="matrix[:] = 0.0\n    _hessian(z, par, matrix)",
         more_parameters=", the number of blocks, then for every block of "
         f"{LANES} samples the tables {', '.join(program.data)}",
         imports="\nfrom reduced_dynamics.compilation.exponential import exponential\n",
@@ -101,10 +105,6 @@ class _Nest:
     phase: int
     domain: tuple[str, ...]
     stages: list[Stage] = field(default_factory=list)
-
-
-def _indent(lines: Sequence[str], depth: int = 1) -> list[str]:
-    return ["    " * depth + line for line in lines]
 
 
 class _Function:
@@ -163,24 +163,24 @@ class _Function:
         program = self.program
         used = set().union(*(s.reads() for s in program.stages))
         used |= {cell(s)[0] for e in self.outputs for s in cells(e)}
-        lines = [f"{c} = z[{k}]" for k, c in enumerate(program.coordinates) if str(c) in used]
-        lines += [f"{p} = par[{k}]" for k, p in enumerate(program.parameters) if str(p) in used]
-        lines += self._room()
+        made = [f"{c} = z[{k}]" for k, c in enumerate(program.coordinates) if str(c) in used]
+        made += [f"{p} = par[{k}]" for k, p in enumerate(program.parameters) if str(p) in used]
+        made += self._room()
         for phase in (BEFORE, BLOCK, AFTER):
             body = [line for nest in self.nests if nest.phase == phase for line in self._emit(nest)]
             if phase == BLOCK:
                 head = len(program.parameters)
-                lines.append(f"for block in range(int(par[{head}])):")
+                made.append(f"for block in range(int(par[{head}])):")
                 body = [
                     f"start = {head + 1} + block * {block_size(program)}",
                     *self._tables(used),
                     *body,
                 ]
-                lines += _indent(body)
+                made += indent(body)
             else:
-                lines += body
-        lines += [f"out[{k}] = {_print(e)}" for k, e in enumerate(self.outputs)]
-        return "\n".join([_DECORATOR, f"def {self.name}(z, par, out):", *_indent(lines)]) + "\n"
+                made += body
+        made += [f"out[{k}] = {shown(e)}" for k, e in enumerate(self.outputs)]
+        return "\n".join([_DECORATOR, f"def {self.name}(z, par, out):", *indent(made)]) + "\n"
 
     def _shape(self, indices: Sequence[str]) -> str:
         sizes = [str(LANES if p == BANK else self.program.states) for p in indices]
@@ -188,27 +188,27 @@ class _Function:
 
     def _room(self) -> list[str]:
         """Arrays for what outlives its nest; sums over the bank start at 0."""
-        lines = []
+        made = []
         for stage in self.program.stages:
             if stage.name not in self.kept:
                 continue
             if stage.indices:
                 make = "zeros" if BANK in stage.over else "empty"
-                lines.append(f"{stage.name} = np.{make}({self._shape(stage.indices)})")
+                made.append(f"{stage.name} = np.{make}({self._shape(stage.indices)})")
             elif BANK in stage.over:
-                lines.append(f"{stage.name} = 0.0")
-        return lines
+                made.append(f"{stage.name} = 0.0")
+        return made
 
     def _tables(self, used: set[str]) -> list[str]:
-        lines, offset = [], 0
-        for name, indices in self.program.data.items():
+        made, offset = [], 0
+        for table, indices in self.program.data.items():
             size = self.program.states ** (len(indices) - 1) * LANES
-            if name in used:
+            if table in used:
                 part = f"par[start + {offset} : start + {offset + size}]"
                 shape = f".reshape({self._shape(indices)})" if len(indices) > 1 else ""
-                lines.append(f"{name} = {part}{shape}")
+                made.append(f"{table} = {part}{shape}")
             offset += size
-        return lines
+        return made
 
     def _emit(self, nest: _Nest) -> list[str]:
         """The loops of a nest. What is read more than once is read into a name first."""
@@ -222,80 +222,87 @@ class _Function:
         local: dict[sp.Symbol, sp.Symbol] = {}
         outer, inner = [], []
         for symbol in sorted({c for s in nest.stages for c in _reads(s)}, key=str):
-            name, places = cell(symbol)
-            if not places or (name in inside and self.made[name].indices == places):
+            read, places = cell(symbol)
+            if not places or (read in inside and self.made[read].indices == places):
                 if places:
-                    local[symbol] = sp.Symbol(f"{name}_", real=True)
+                    local[symbol] = sp.Symbol(f"{read}_", real=True)
                 continue
-            local[symbol] = sp.Symbol("_".join([name, *places]), real=True)
-            same = f"1.0 if {places[0]} == {places[-1]} else 0.0"
-            value = same if name == SAME else str(symbol)
-            (inner if BANK in places else outer).append(f"{local[symbol]} = {value}")
-        statements = self._statements(nest, local, lanes)
+            local[symbol] = sp.Symbol("_".join([read, *places]), real=True)
+            same = f"1.0 if {name(places[0])} == {name(places[-1])} else 0.0"
+            value = same if read == SAME else name(symbol)
+            (inner if BANK in places else outer).append(Assign(str(local[symbol]), value))
+        made = self._statements(nest, local)
+        words = replaced({"math.exp": "exponential"} if lanes else {})
         if lanes and states and self.program.states <= UNROLLED:
-            body = self._unrolled(nest, states.pop(), outer + inner, statements)
+            body = self._unrolled(nest, states.pop(), outer + inner, made, words)
+            body = _over_lanes(body)
         elif lanes:
-            body = [*outer, f"for {BANK} in range({LANES}):", *_indent(inner + statements)]
+            body = [*lines(outer, words), *_over_lanes(lines(inner + made, words))]
         else:
-            body = outer + inner + statements
+            body = [*lines(outer + inner + made, words)]
         for place in reversed(states):
-            body = [f"for {place} in range({self.program.states}):", *_indent(body)]
+            body = [f"for {place} in range({self.program.states}):", *indent(body)]
         return [*start, *body]
 
-    def _unrolled(self, nest: _Nest, place: str, reads: list[str], statements: list[str]):
-        """The loop over samples, and in it the statements once for every state at `place`."""
-        word = re.compile(rf"\b{place}\b")
-        sums = {f"{s.cell} +=": s.name for s in nest.stages if s.over and place not in s.indices}
-        body = [line for line in reads if not word.search(line)]
-        body += [f"{name}_sum = 0.0" for name in sums.values()]
-        repeated = [line for line in reads if word.search(line)]
-        for line in statements:
-            target = line[: line.find("+=") + 2]
-            added = f"{sums[target]}_sum +=" if target in sums else target
-            repeated.append(added + line.removeprefix(target))
+    def _unrolled(self, nest: _Nest, place: str, reads, made, words) -> list[str]:
+        """The statements once for every state at `place`, sums in names of their own."""
+        sums = {
+            str(s.cell): f"{s.name}_sum" for s in nest.stages if s.over and place not in s.indices
+        }
+        once = [a for a in reads if not _stands(place, a)]
+        once += [Assign(total, "0.0") for total in sums.values()]
+        repeated = [a for a in reads if _stands(place, a)]
+        repeated += [
+            replace(a, target=sums.get(a.target, a.target)) if a.sign == "+=" else a for a in made
+        ]
+        body = [*lines(once, words)]
         for state in range(self.program.states):
-            body += [word.sub(str(state), line) for line in repeated]
-        body += [f"{target} {name}_sum" for target, name in sums.items()]
-        return [f"for {BANK} in range({LANES}):", *_indent(body)]
 
-    def _statements(self, nest: _Nest, local: Mapping, lanes: bool) -> list[str]:
-        targets: list[tuple[Stage, str, sp.Expr]] = []
+            def here(n: str, state=str(state)) -> str:
+                read, places = cell(n)
+                if n == place:
+                    return state
+                return words(str(at(read, *(state if p == place else p for p in places))))
+
+            body += lines(repeated, here)
+        return body + [f"{target} += {total}" for target, total in sums.items()]
+
+    def _statements(self, nest: _Nest, local: Mapping) -> list[Assign]:
+        targets: list[tuple[Stage, sp.Expr]] = []
         for stage in nest.stages:
-            targets.append((stage, "expr", stage.expr.xreplace(local)))
+            targets.append((stage, stage.expr.xreplace(local)))
             if isinstance(stage, Exponential):
-                targets.append((stage, "weight", stage.weight.xreplace(local)))
-        counter = (sp.Symbol(f"x{k}", real=True) for k in range(10**6))
-        replacements, reduced = sp.cse([e for *_, e in targets], symbols=counter, order="none")
-        pending, lines = dict(replacements), []
-
-        def emit(expr: sp.Expr) -> None:
-            for s in sorted(expr.free_symbols & pending.keys(), key=lambda s: int(str(s)[1:])):
-                definition = pending.pop(s, None)
-                if definition is not None:
-                    emit(definition)
-                    lines.append(f"{s} = {_print(definition)}")
-
+                targets.append((stage, stage.weight.xreplace(local)))
+        made: list[Assign] = []
         power = ""
-        for (stage, part, _), expr in zip(targets, reduced, strict=True):
-            emit(expr)
-            text = _print(expr)
-            if isinstance(stage, Exponential):
-                if part == "expr":
-                    power = text
+        for target, expr in computed(targets, numbered(0)):
+            value = source(expr)
+            if isinstance(target, str):
+                made.append(Assign(target, value))
+                continue
+            if isinstance(target, Exponential):
+                if not power:  # its weight comes next
+                    power = f"{EXP}({value})"
                     continue
-                text = f"math.exp({power})" if expr == 1 else f"{text} * math.exp({power})"
-            cell_ = str(stage.cell)
-            if stage.over:
-                lines.append(f"{cell_} += {text}")
-            elif not stage.indices:
-                lines.append(f"{cell_} = {text}")
+                value, power = power if expr == 1 else f"{value} * {power}", ""
+            if target.over:
+                made.append(Assign(str(target.cell), value, "+="))
+            elif not target.indices:
+                made.append(Assign(str(target.cell), value))
             else:
-                lines.append(f"{stage.name}_ = {text}")
-                if stage.name in self.kept:
-                    lines.append(f"{cell_} = {stage.name}_")
-        if lanes:
-            lines = [re.sub(r"\bmath\.exp\(", "exponential(", line) for line in lines]
-        return lines
+                made.append(Assign(f"{target.name}_", value))
+                if target.name in self.kept:
+                    made.append(Assign(str(target.cell), name(f"{target.name}_")))
+        return made
+
+
+def _over_lanes(body: Iterable[str]) -> list[str]:
+    return [f"for {BANK} in range({LANES}):", *indent(body)]
+
+
+def _stands(place: str, assign: Assign) -> bool:
+    """Whether what a statement reads depends on a place."""
+    return any(place == n or place in cell(n)[1] for n in names(assign.value))
 
 
 def _reads(stage: Stage) -> list[sp.Symbol]:

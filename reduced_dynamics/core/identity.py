@@ -22,8 +22,8 @@ from typing import Any
 
 #: Packages whose modules are followed, besides those of the roots.
 FOLLOWED = ("reduced_dynamics", "derivations")
-#: Packages whose versions count.
-VERSIONS = ("sympy", "numba", "numpy")
+#: Whose versions count.
+VERSIONS = ("sympy", "numba", "numpy", "python")
 
 #: Names after ``import``, and what stands before it where they come from a module. Patterns that
 #: begin with a word are found fast: every process reads some 200 kB.
@@ -33,15 +33,13 @@ _COMMENT = re.compile(r"#[^\n]*")
 _NAME = re.compile(r"([\w.]+)(?:[ \t]+as[ \t]+\w+)?")
 
 
-def identity(*roots: str | Callable, versions: tuple[str, ...] = VERSIONS) -> str:
+def identity(*roots: str | Callable) -> str:
     """Hash of all sources that the roots depend on, and of versions.
 
     Parameters
     ----------
     roots : str or callable
         Names of modules; or functions, which stand for their own code and what it imports.
-    versions : tuple of str
-        Installed packages whose versions count, besides Python's.
 
     Returns
     -------
@@ -60,7 +58,7 @@ def identity(*roots: str | Callable, versions: tuple[str, ...] = VERSIONS) -> st
             digest.update("\0".join(said).encode() + b"\0")
             names += more
     digest.update(_of_modules(tuple(sorted({*names}))).encode())
-    for package in (*versions, "python"):
+    for package in VERSIONS:
         digest.update(f"{package} {_version(package)}\0".encode())
     return digest.hexdigest()
 
@@ -115,10 +113,11 @@ def location(package: str) -> str | None:
         spec = find_spec(package)
     except (ImportError, ValueError):
         return None
-    if spec is None or not spec.has_location:
+    if spec is None:
         return None
-    folders = spec.submodule_search_locations
-    return str(Path(next(iter(folders)))) if folders else spec.origin
+    if folders := spec.submodule_search_locations:  # also of a package without __init__.py
+        return str(Path(next(iter(folders))))
+    return spec.origin if spec.has_location else None
 
 
 @cache

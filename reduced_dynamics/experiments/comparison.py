@@ -10,6 +10,7 @@ same steps (`Comparison.discretisation`). Data are finite: that is the rest (`Co
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -31,6 +32,8 @@ from reduced_dynamics.training.settings import Settings
 PARTS = (0.1, 0.25, 0.5, 0.75, 1.0)
 #: More steps of training than anybody waits for.
 MOST_STEPS = 1e9
+
+_COMPILING = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +214,15 @@ class Job:
 
     def run(self, progress: Progress = silent, checkpoint=None) -> Comparison:
         """Train, integrate, compare; see `trained` and `compare`."""
+        self.prepare()
         return self.compare(self.trained(progress, checkpoint))
+
+    def prepare(self) -> None:
+        """Make tables and a first derivation, which take a minute: an interruption there must not
+        cost the training."""
+        with _COMPILING:
+            self.system.pack(self.parameters)
+            compile_system(self.system.adapted(self.parameters), self.parameters)
 
     def trained(self, progress: Progress = silent, checkpoint=None) -> Trajectory:
         """The full model's trajectory.
@@ -229,10 +240,6 @@ class Job:
         TrainingInterrupted, DivergedError
             With the full model's trajectory so far, for `compare`.
         """
-        # Tables and a first derivation take a minute; an interruption there must not cost the
-        # training.
-        self.system.pack(self.parameters)
-        compile_system(self.system.adapted(self.parameters), self.parameters)
         return self.train(self.config, progress, checkpoint)[0]
 
     def compare(self, full: Trajectory) -> Comparison:

@@ -115,6 +115,7 @@ class Study:
             "seeds": len(settings.seeds),
             "means": {k: _means(points, k, values) for k in points if k not in ("value", "seed")},
             "laws": laws,
+            "parameters": {k: v for k, v in settings.items() if k not in (self.option, "seeds")},
             "largest_error": float(points["largest"].max()),
         }
         meanings = {q.name: q.meaning for q in self.quantities}

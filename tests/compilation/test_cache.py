@@ -13,7 +13,7 @@ import pytest
 import sympy as sp
 
 import reduced_dynamics as rd
-from reduced_dynamics.catalogue import get
+from reduced_dynamics import catalogue
 from reduced_dynamics.compilation import cache, compiled
 from reduced_dynamics.compilation.compiled import compile_system
 from reduced_dynamics.core.errors import CacheWarning
@@ -80,7 +80,7 @@ def never(*_):
 
 
 def test_a_warm_cache_is_loaded_and_neither_derived_nor_compiled(system, warm, monkeypatch):
-    monkeypatch.setattr("reduced_dynamics.compilation.codegen.module_source", never)
+    monkeypatch.setattr("reduced_dynamics.compilation.module.module_source", never)
     before = {p: p.read_bytes() for p in files(warm)}
     rate, functions = flow(system)
     assert rate == [-6.0]
@@ -133,7 +133,7 @@ def test_damage_is_noticed_and_mended(system, warm, ending, damage, monkeypatch)
     assert rate == [-6.0]
     assert not is_loaded(functions)
     fresh(monkeypatch)
-    monkeypatch.setattr("reduced_dynamics.compilation.codegen.module_source", never)
+    monkeypatch.setattr("reduced_dynamics.compilation.module.module_source", never)
     rate, functions = flow(system)
     assert rate == [-6.0]
     assert is_loaded(functions)
@@ -214,13 +214,25 @@ FOLLOWS = (
     "derivations/core/differentiate.py",
     "derivations/core/staged.py",
     "derivations/core/windows.py",
-    "reduced_dynamics/compilation/chart.py",
-    "reduced_dynamics/compilation/codegen.py",
-    "reduced_dynamics/compilation/decorators.py",
-    "reduced_dynamics/compilation/dense.py",
-    "reduced_dynamics/compilation/exponential.py",
-    "reduced_dynamics/compilation/wide.py",
-    "reduced_dynamics/compilation/windows.py",
+    *(
+        f"reduced_dynamics/compilation/{name}.py"
+        for name in [
+            "assembly",
+            "chart",
+            "decorators",
+            "dense",
+            "exponential",
+            "functions",
+            "loops",
+            "module",
+            "named",
+            "pairs",
+            "printing",
+            "statements",
+            "wide",
+            "windows",
+        ]
+    ),
 )
 BESIDE = (
     "derivations/core/latex.py",
@@ -234,7 +246,7 @@ BESIDE = (
 
 @pytest.mark.parametrize("name", ["musat3", "wang", "chen", "tiny"])
 def test_a_module_is_renewed_with_what_it_follows_from_alone(name, system, changes):
-    derive = system.derive if name == "tiny" else get(name).derive
+    derive = system.derive if name == "tiny" else catalogue.system(name).derive
     follows, beside = [*FOLLOWS], [*BESIDE]
     for family in FAMILIES:
         own = name.startswith(family)
@@ -283,7 +295,7 @@ def test_a_read_only_cache_is_still_read(system, warm, monkeypatch):
     before = {p: p.read_bytes() for p in files(warm)}
     writable = cache._writable
     monkeypatch.setattr(cache, "_writable", lambda p: not p.is_relative_to(warm) and writable(p))
-    monkeypatch.setattr("reduced_dynamics.compilation.codegen.module_source", never)
+    monkeypatch.setattr("reduced_dynamics.compilation.module.module_source", never)
     with pytest.warns(CacheWarning):
         rate, functions = flow(system)
     assert rate == [-6.0]

@@ -12,8 +12,9 @@ from scipy.optimize import brentq
 
 import reduced_dynamics as rd
 from reduced_dynamics.compilation import cache
-from reduced_dynamics.compilation.codegen import WHOLE_HESSIAN, module_source
 from reduced_dynamics.compilation.compiled import compile_system
+from reduced_dynamics.compilation.functions import WHOLE_HESSIAN
+from reduced_dynamics.compilation.module import module_source
 from reduced_dynamics.core.system import Hints
 from reduced_dynamics.integration.problem import METHODS
 

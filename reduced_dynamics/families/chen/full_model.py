@@ -15,7 +15,7 @@ import numpy as np
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.core.system import Parameter, ReducedSystem
 from reduced_dynamics.experiments.comparison import Job, schedule
-from reduced_dynamics.experiments.full import FullModel
+from reduced_dynamics.experiments.full import SEED, FullModel
 from reduced_dynamics.families.chen import recorded as recorded_markov
 from reduced_dynamics.families.chen.full.training import MarkovConfig, train_markov
 
@@ -124,6 +124,7 @@ CHEN = FullModel(
     home=f"{__name__}:CHEN",
     title="all weights of the copier, selector and classifier on finite data",
     settings=(
+        SEED,
         Parameter("sequences", 9000, "sequences of the training set", "int", 1, 10**8),
         Parameter("validation", 1000, "sequences never trained on", "int", 1, 10**8),
         Parameter("learning_rate", 1.0, "of gradient descent", "float", 0.0),
@@ -136,5 +137,6 @@ CHEN = FullModel(
         "validation_loss": "loss on sequences never trained on",
         "accuracy": "on these",
     },
+    swept_beside=False,
     remarks=_remarks,
 )

@@ -12,7 +12,7 @@ from typing import Any
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.core.system import Parameter, ReducedSystem
 from reduced_dynamics.experiments.comparison import Job, descends_the_gradient, schedule
-from reduced_dynamics.experiments.full import FullModel
+from reduced_dynamics.experiments.full import SEED, FullModel
 from reduced_dynamics.families.musat.full.disentangled import COORDINATES
 from reduced_dynamics.families.musat.full.disentangled_training import TrainingConfig, train
 
@@ -102,6 +102,7 @@ MUSAT = FullModel(
     home=f"{__name__}:MUSAT",
     title="all weights of the disentangled transformer",
     settings=(
+        SEED,
         Parameter("batch", 256, "fresh sequences a step", "int", 1, 10**9),
         Parameter("learning_rate", 1.0, "of gradient descent", "float", 0.0),
         Parameter("optimiser", "sgd", "how it descends", "choice", choices=OPTIMISERS),

@@ -9,12 +9,11 @@ FAMILY = Family(
         "Wang, Yu, E, Wu, How Transformers Get Rich: Approximation and Dynamics Analysis, "
         "arXiv 2410.11474"
     ),
-    systems={
-        "wang": "reduced_dynamics.families.wang.system:WANG",
-    },
-    full={
-        "wang": "reduced_dynamics.families.wang.full_model:WANG",
-    },
+    systems={"wang": "reduced_dynamics.families.wang.system:WANG"},
+    reports={"wang": "derivations.wang.report:WANG"},
+    pictures={"wang": "reduced_dynamics.families.wang.phase_figures:trajectory_figure"},
+    remarks={"wang": "reduced_dynamics.families.wang.remarks:remarks"},
+    full={"wang": "reduced_dynamics.families.wang.full_model:WANG"},
     experiments={
         "phases": "reduced_dynamics.families.wang.experiments.phases:EXPERIMENT",
         "early-drop": "reduced_dynamics.families.wang.experiments.early_drop:EXPERIMENT",
@@ -28,11 +27,5 @@ FAMILY = Family(
         "theorem-3-1": "reduced_dynamics.families.wang.experiments.theorem_3_1:EXPERIMENT",
         "theorem-3-3": "reduced_dynamics.families.wang.experiments.theorem_3_3:EXPERIMENT",
         "theorem-3-4": "reduced_dynamics.families.wang.experiments.theorem_3_4:EXPERIMENT",
-    },
-    pictures={
-        "wang": "reduced_dynamics.families.wang.phase_figures:trajectory_figure",
-    },
-    remarks={
-        "wang": "reduced_dynamics.families.wang.remarks:remarks",
     },
 )

@@ -13,7 +13,7 @@ from typing import Any
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.core.system import Parameter, ReducedSystem
 from reduced_dynamics.experiments.comparison import Job, descends_the_gradient, schedule
-from reduced_dynamics.experiments.full import FullModel
+from reduced_dynamics.experiments.full import SEED, FullModel
 from reduced_dynamics.families.wang.full.mixed_target_training import (
     MixedTargetConfig,
     train_mixed_target,
@@ -100,6 +100,7 @@ WANG = FullModel(
     home=f"{__name__}:WANG",
     title="the two-layer, two-head network",
     settings=(
+        SEED,
         Parameter("sequences", 4096, "sequences drawn once", "int", 1, 10**9),
         Parameter("batch", None, "fresh sequences a step, instead of these", "int", 1, 10**9),
         Parameter("learning_rate", 0.5, "of gradient descent", "float", 0.0),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
 from reduced_dynamics.compilation import cache
@@ -88,18 +87,6 @@ class Integrator(CompiledModule):
         super().__init__(name, build)
         self.lane_applies = getattr(self._module, "lane_applies", None)
         self.lane_shared = getattr(self._module, "lane_shared", None)
-
-    @cached_property
-    def march(self):
-        return self._function("march")
-
-    @cached_property
-    def march_points(self):
-        return self._function("march_points")
-
-    @cached_property
-    def march_lanes(self):
-        return self._function("march_lanes")
 
 
 _INTEGRATORS: dict[str, Integrator] = {}

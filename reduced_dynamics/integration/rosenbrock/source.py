@@ -32,46 +32,45 @@ def _combination(weights: np.ndarray, form: str) -> str:
     return " + ".join(terms).replace("+ -", "- ")
 
 
-def stage_source() -> str:
-    """`interface.stage` and `interface.dense` with the tableau's numbers in place."""
-    head = INLINE
-    lines = [head, "def stage(s, z, h, stages, base, right):", "    inverse = 1.0 / h"]
+def _stages(
+    head: str, prefix: str, arguments: str, over: str, stored: str, cell: str, inverse: str
+) -> list[str]:
+    """What a stage looks at, and the dense output, with the tableau's numbers in place."""
+    k = over.split()[1]
+    lines = [head, f"def {prefix}stage({arguments}, stages, base, right):"]
     for s in range(1, tableau.STAGES):
         lines += [
             f"    {'if' if s == 1 else 'elif'} s == {s}:",
-            "        for k in range(SIZE):",
-            f"            base[k] = z[k] + {_combination(tableau.A[s], 'stages[{j}, k]')}",
-            f"            right[k] = inverse * ({_combination(tableau.C[s], 'stages[{j}, k]')})",
+            f"        {over}:",
+            f"            base[{k}] = z[{k}] + {_combination(tableau.A[s], stored)}",
+            f"            right[{k}] = {inverse} * ({_combination(tableau.C[s], stored)})",
         ]
-    lines += ["", "", head, "def dense(stages, coefficients):", "    for k in range(SIZE):"]
-    lines += [
-        f"        coefficients[{m}, k] = {_combination(tableau.H[m], 'stages[{j}, k]')}"
-        for m in range(3)
-    ]
+    lines += ["", "", head, f"def {prefix}dense(stages, coefficients):", f"    {over}:"]
+    for m in range(3):
+        lines.append(
+            f"        coefficients[{cell.format(m)}] = {_combination(tableau.H[m], stored)}"
+        )
+    return lines
+
+
+def stage_source() -> str:
+    """`interface.stage` and `interface.dense`."""
+    over, stored = "for k in range(SIZE)", "stages[{j}, k]"
+    lines = _stages(INLINE, "", "s, z, h", over, stored, "{}, k", "inverse")
+    lines.insert(2, "    inverse = 1.0 / h")
     return "\n".join(lines) + "\n"
 
 
 def lane_stage_source(size: int) -> str:
-    """The linear algebra of a step for all lanes, with the tableau's numbers in place."""
+    """The linear algebra of a step for all lanes."""
     head = decorator(allocates=False, fastmath="'contract'")
-    stored = "stages[{j} * WIDE + i]"
-    lines = [head, "def lane_stage(s, z, inverse, stages, base, right):"]
-    for s in range(1, tableau.STAGES):
-        lines += [
-            f"    {'if' if s == 1 else 'elif'} s == {s}:",
-            "        for i in range(WIDE):",
-            f"            base[i] = z[i] + {_combination(tableau.A[s], stored)}",
-            f"            right[i] = inverse[i] * ({_combination(tableau.C[s], stored)})",
-        ]
-    lines += ["", "", head, "def lane_dense(stages, coefficients):", "    for i in range(WIDE):"]
-    lines += [
-        f"        coefficients[{m} * WIDE + i] = {_combination(tableau.H[m], stored)}"
-        for m in range(3)
-    ]
+    over, stored = "for i in range(WIDE)", "stages[{j} * WIDE + i]"
+    arguments, cell = "s, z, inverse", "{} * WIDE + i"
+    lines = [*_stages(head, "lane_", arguments, over, stored, cell, "inverse[i]"), "", ""]
     if size > WRITTEN_OUT:
         head = decorator(allocates=True, fastmath="'contract'")
-        return "\n".join([*lines, "", "", _LOOPS.format(head=head, inverse=1.0 / tableau.GAMMA)])
-    return "\n".join([*lines, "", "", *_elimination(size, head)]) + "\n"
+        return "\n".join([*lines, _LOOPS.format(head=head, inverse=1.0 / tableau.GAMMA)])
+    return "\n".join([*lines, *_elimination(size, head)]) + "\n"
 
 
 #: Up to so many coordinates the linear algebra of lanes is written out.
