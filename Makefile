@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: env demo figures test lint format bench docs clean
+.PHONY: env demo gallery test lint format bench docs clean
 
 env: $(STAMP)
 
@@ -16,9 +16,9 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 demo: env
 	$(BIN)/python -m reduced_dynamics.commands.demo --out demo
 
-# All figures of the papers and an index page, figures/index.html; QUICK=1 for coarse versions.
-figures: env
-	$(BIN)/python simulate.py figure all --out figures $(if $(QUICK),--quick)
+# All experiments with their figures and an index page, gallery/index.html; SIZE=full as in the papers.
+gallery: env
+	$(BIN)/python simulate.py experiment all --out gallery --size $(or $(SIZE),quick)
 
 lint: env
 	$(BIN)/ruff check .
@@ -41,4 +41,4 @@ docs: env
 	@echo "open build/docs/index.html"
 
 clean:
-	rm -rf $(VENV) demo figures build *.egg-info
+	rm -rf $(VENV) demo gallery build *.egg-info

@@ -5,12 +5,17 @@ Another package adds a family by an entry point of the group `GROUP` that names 
     [options.entry_points]
     reduced_dynamics.families =
         toy = toy_family.family:FAMILY
+
+Such families are asked only where none of ours has the answer: to find them takes longer than to
+start this package. One that fails to import is named in a line and left out.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.core.family import Family, load
@@ -34,35 +39,37 @@ def own() -> tuple[Family, ...]:
 
 @cache
 def registered() -> tuple[Family, ...]:
-    """The families of other packages; one that fails to import is named in a line and left out."""
-    from importlib.metadata import entry_points  # which takes as long as all families of ours
+    """The families of other packages."""
+    from importlib.metadata import entry_points
 
-    found = []
+    found: list[Family] = []
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        if entry.name in OWN:
-            continue
         try:
-            found.append(entry.load())
+            found.append(_accepted(entry.load(), (*own(), *found)))
         except Exception as error:  # whatever another package's code raises
-            log.warning(
-                "the family %s (%s) cannot be imported and is left out: %s: %s",
-                entry.name, entry.value, type(error).__name__, error,
-            )  # fmt: skip
+            _leave_out(f"the family {entry.name} ({entry.value})", error)
     return tuple(found)
 
 
-def families() -> tuple[Family, ...]:
-    """All families."""
-    return own() + registered()
+def _accepted(family: Any, others: tuple[Family, ...]) -> Family:
+    if not isinstance(family, Family):
+        raise TypeError(f"a family is declared by a Family, not by {type(family).__name__}")
+    if family.name in {other.name for other in others}:
+        raise ValueError(f"there is a family '{family.name}' already")
+    for name in family.systems:
+        if any(name in other.systems for other in others):
+            raise ValueError(f"there is a system '{name}' already")
+    return family
 
 
-def _offering(kind: str, name: str) -> Family | None:
-    """The family that offers something; other packages are asked only if none of ours does."""
-    for group in (own, registered):
-        for family in group():
-            if name in getattr(family, kind):
-                return family
-    return None
+def _leave_out(what: str, error: Exception) -> None:
+    log.warning("%s is left out: %s: %s", what, type(error).__name__, error)
+
+
+def families() -> Iterator[Family]:
+    """All families, ours first; the others are looked for when it is their turn."""
+    yield from own()
+    yield from registered()
 
 
 def offered(kind: str) -> dict[str, str]:
@@ -70,10 +77,37 @@ def offered(kind: str) -> dict[str, str]:
     return {k: v for family in families() for k, v in getattr(family, kind).items()}
 
 
-def find(kind: str, name: str):
-    """What a family offers of a kind under a name; None if no family does."""
-    family = _offering(kind, name)
-    return None if family is None else load(getattr(family, kind)[name])
+def everything(kind: str) -> Iterator[Any]:
+    """All that families offer of a kind; what cannot be imported is named in a line."""
+    for family in families():
+        for name, reference in getattr(family, kind).items():
+            try:
+                yield load(reference)
+            except Exception as error:
+                if family in own():
+                    raise
+                _leave_out(f"{name} of the family {family.name} ({reference})", error)
+
+
+def find(kind: str, name: str) -> Any:
+    """What there is of a kind ("full", "pictures", …) for the system of a name; None if nothing."""
+    for family in families():
+        if name in family.systems or name in getattr(family, kind):
+            reference = getattr(family, kind).get(name)
+            return None if reference is None else _loaded(family, reference)
+    return None
+
+
+def _loaded(family: Family, reference: str) -> Any:
+    try:
+        return load(reference)
+    except Exception as error:
+        if family in own():
+            raise
+        raise InputError(
+            f"{reference} of the family {family.name} cannot be imported "
+            f"({type(error).__name__}: {error}); mend or uninstall the package that registers it"
+        ) from error
 
 
 def system(name: str) -> ReducedSystem:
@@ -105,12 +139,23 @@ def resolve(given: ReducedSystem | str) -> ReducedSystem:
     return given
 
 
-def experiments() -> list:
-    """All experiments, family by family."""
-    return [load(reference) for f in families() for reference in f.experiments.values()]
+def full_model(system: ReducedSystem) -> Any:
+    """The full model of a system.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    found = find("full", system.name)
+    if found is None:
+        raise InputError(
+            f"there is no full model of {system.name}, but of {', '.join(offered('full'))}"
+        )
+    return found
 
 
-def experiment(name: str):
+def experiment(name: str) -> Any:
     """An experiment by the name of its family and its own, ``"musat.order"``.
 
     Raises
@@ -121,6 +166,11 @@ def experiment(name: str):
     first, _, second = name.partition(".")
     for family in families():
         if family.name == first and second in family.experiments:
-            return load(family.experiments[second])
+            return _loaded(family, family.experiments[second])
     known = [f"{f.name}.{short}" for f in families() for short in f.experiments]
     raise unknown("experiment", name, [*known, "all"])
+
+
+def experiments() -> list[Any]:
+    """All experiments, family by family."""
+    return list(everything("experiments"))

@@ -1,24 +1,28 @@
 """Every command and every piece of Python in the README and the documentation runs, and prints what
 is said there; the documentation builds without a warning."""
 
+import os
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ADD_FAMILY = ROOT / "docs" / "add_family.md"
+PAGES = [ROOT / "README.md", *sorted({*(ROOT / "docs").glob("*.md")} - {ADD_FAMILY})]
+FILE = re.compile(r"^`([\w/.]+)`:\n\n```\w+\n(.*?)^```", re.M | re.S)
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
 
 
-def sessions():
+def sessions(pages=PAGES):
     """(command, expected lines of every page that shows it) of every console block."""
     found: dict[str, list[list[str]]] = {}
-    for page in PAGES:
+    for page in pages:
         for kind, block in BLOCK.findall(page.read_text()):
             if kind == "console":
                 for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
@@ -53,7 +57,7 @@ def appear_in_order(expected, actual):
 
 
 @pytest.mark.parametrize(("command", "shown"), sessions(), ids=lambda v: str(v)[:60])
-def test_commands_print_what_is_shown(command, shown, tmp_path):
+def test_commands_print_what_is_shown(command, shown, tmp_path, env=None):
     words = shlex.split(command)
     assert words[:2] == ["python", "simulate.py"]
     run = subprocess.run(
@@ -62,12 +66,47 @@ def test_commands_print_what_is_shown(command, shown, tmp_path):
         text=True,
         cwd=tmp_path,
         timeout=600,
+        env=env,
     )
     assert run.returncode == 0, run.stderr
     assert "Traceback" not in run.stderr
     assert run.stdout.strip()
     for expected in shown:
         appear_in_order(expected, run.stdout.splitlines())
+
+
+@pytest.fixture(scope="module")
+def added(tmp_path_factory):
+    """An environment in which the package that the page makes is installed."""
+    folder = tmp_path_factory.mktemp("added")
+    for name, text in FILE.findall(ADD_FAMILY.read_text()):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    about = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    )
+    points = [
+        line
+        for group, named in project["entry-points"].items()
+        for line in (f"[{group}]", *(f"{name} = {where}" for name, where in named.items()))
+    ]
+    (about / "entry_points.txt").write_text("\n".join(points) + "\n")
+    return os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+
+
+@pytest.mark.parametrize(("command", "shown"), sessions([ADD_FAMILY]), ids=lambda v: str(v)[:60])
+def test_a_family_in_one_folder_can_do_what_the_page_shows(command, shown, added, tmp_path):
+    test_commands_print_what_is_shown(command, shown, tmp_path, added)
+
+
+def test_without_its_entry_point_the_family_is_unknown(tmp_path):
+    """So that what the page shows does not come from anywhere else."""
+    command = [sys.executable, str(ROOT / "simulate.py"), "list", "toy"]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 2 and "unknown system 'toy'" in run.stderr
 
 
 def pieces():

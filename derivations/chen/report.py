@@ -1,4 +1,4 @@
-"""What ``simulate.py derive chen`` prints and writes: the derivation on Markov chains."""
+"""What ``derive`` prints and typesets of `chen`: the derivation on Markov chains."""
 
 from __future__ import annotations
 
@@ -9,26 +9,19 @@ from collections.abc import Iterator, Mapping
 import sympy as sp
 from sympy.printing.latex import LatexPrinter
 
-from derivations.chen import derive as markov
-from derivations.chen import limits as markov_limits
+from derivations.chen import derive, limits
 from derivations.chen.selector import subsets
-from derivations.core.latex import Equation, Part
-from derivations.core.report import DIGITS, Check, Step
+from derivations.core.latex import WIDE, displayed, glyphs, rows
+from derivations.core.report import Article, Check, Equation, Heading, Part, Report
+from derivations.core.residuals import DIGITS, WORKING, numbers, slope_residual, to_digits
 from derivations.core.windows import Constant, Exponential, Stage, Windows, cell, gradient, unroll
-
-TITLE = "chen: copier, selector and classifier on n-gram Markov chains (arXiv 2409.10559)"
-LATEX_TITLE = "Copier, selector and classifier on $n$-gram Markov chains"
-LATEX_INTRODUCTION = (
-    "Chen, Sheen, Wang, Yang, arXiv 2409.10559. Three states, two parents, three heads, subsets"
-    " of at most two. $c_1, c_2, \\dots$ are the states at lags $1, 2, \\dots$, $k$ the next state,"
-    " $s$ any state, $b$ a sample of the bank: a kernel with a query. The tag of an equation is the"
-    " name of the stage in the program; $\\ell$ is $\\log c^2$ of a subset."
-)
 
 #: The recorded run's sizes.
 SIZES = {"S": 3, "n": 3, "H": 3, "degree": 2}
 #: A size at which the stages are held against the model written out.
 SMALL = {"S": 2, "n": 2, "H": 2, "degree": 2}
+#: What is added to probabilities there.
+EPSILON = sp.Float("1e-8", WORKING)
 
 
 # ---------------------------------------------------------------- stages as text
@@ -58,17 +51,12 @@ def _shown(program: Windows) -> Iterator[Stage]:
 # ---------------------------------------------------------------- checks
 
 
-def _point(program: Windows, draw: random.Random) -> dict[sp.Symbol, sp.Expr]:
-    """Numbers of order 1 whose digits do not end."""
-    return {c: sp.sqrt(draw.randint(1, 99)).evalf(3 * DIGITS) / 7 for c in program.coordinates}
-
-
 def _enumerated(kernel: Mapping, S: int, n: int, H: int, limit: str):
     """The tables of every query of one kernel, each weighed by its probability."""
-    length = markov.window_length(H)
-    law = markov_limits.windows(kernel, S, length)
+    length = derive.window_length(H)
+    law = limits.windows(kernel, S, length)
     queries = list(law)
-    tables = {name: {} for name in markov.data(n, H, limit)}
+    tables = {name: {} for name in derive.data(n, H, limit)}
     for b, query in enumerate(queries):
         tables["share"][b,] = law[query]
         for k in range(S):
@@ -87,25 +75,25 @@ def _enumerated(kernel: Mapping, S: int, n: int, H: int, limit: str):
     return tables, len(queries)
 
 
-def _explicit(program: Windows, kernel: Mapping, point: Mapping, loss: str) -> sp.Expr:
-    """The loss by `markov_limits.explicit_loss` at these coordinates."""
+def _explicit(kernel: Mapping, point: Mapping, loss: str) -> sp.Expr:
+    """The loss by `limits.explicit_loss` at these coordinates."""
     S, H, degree = SMALL["S"], SMALL["H"], SMALL["degree"]
-    squares = {s: sp.exp(point[c]) for s, c in markov.selector(H, degree).items()}
+    squares = {s: sp.exp(point[c]) for s, c in derive.selector(H, degree).items()}
     total = sp.Add(*squares.values())
-    logits = {k: sp.exp(point[w]) for k, w in markov.copier(H).items()}
+    logits = {k: sp.exp(point[w]) for k, w in derive.copier(H).items()}
     weights = {
         (h, j): v / sp.Add(*(logits[h, i] for i in range(H))) for (h, j), v in logits.items()
     }
-    return markov_limits.explicit_loss(
+    return limits.explicit_loss(
         kernel,
         S,
         H,
         {s: v / total for s, v in squares.items()},
         weights,
-        point[markov.a],
+        point[derive.a],
         loss,
-        sp.Float("1e-8", 3 * DIGITS),
-        markov.NORM_EPSILON,
+        EPSILON,
+        derive.NORM_EPSILON,
     )
 
 
@@ -115,56 +103,46 @@ def against_the_model(limit: str, loss: str, seed: int = 0) -> tuple[sp.Expr, sp
     0 if they agree to `DIGITS` digits.
     """
     draw = random.Random(seed)
-    program = markov.program(**SMALL, limit=limit, loss=loss)
+    program = derive.program(**SMALL, limit=limit, loss=loss)
     kernel = {
-        state: [sp.N(v, 3 * DIGITS) for v in row]
-        for state, row in markov_limits.rational_chain(SMALL["S"], SMALL["n"] - 1).items()
+        state: [sp.N(v, WORKING) for v in row]
+        for state, row in limits.rational_chain(SMALL["S"], SMALL["n"] - 1).items()
     }
     tables, samples = _enumerated(kernel, SMALL["S"], SMALL["n"], SMALL["H"], limit)
-    point, direction = _point(program, draw), _point(program, draw)
-    found = unroll(
-        gradient(program),
-        tables,
-        {**point, markov.epsilon: sp.Float("1e-8", 3 * DIGITS)},
-        samples,
-    )
-    step = sp.Float(10, 3 * DIGITS) ** -(DIGITS // 2 + 5)
-    ahead, behind = (
-        _explicit(program, kernel, {c: point[c] + t * direction[c] for c in point}, loss)
-        for t in (step, -step)
-    )
-    staged = sp.Add(*(found[f"d_{c}"] * direction[c] for c in point))
-    slope = (ahead - behind) / (2 * step) - staged
-    value = found["loss"] - _explicit(program, kernel, point, loss)
-    return tuple(_zero(sp.N(r, 3 * DIGITS)) for r in (value, slope))
+    point = numbers(program.coordinates, draw)
+    given = {**point, derive.epsilon: EPSILON}
+    found = unroll(gradient(program), tables, given, samples)
+    slopes = {c: found[f"d_{c}"] for c in point}
+
+    def explicit(at):
+        return _explicit(kernel, at, loss)
+
+    value = to_digits(found["loss"] - explicit(point))
+    return value, slope_residual(explicit, slopes, point, draw)
 
 
-def _zero(residual: sp.Expr) -> sp.Expr:
-    return sp.S.Zero if abs(residual) < sp.Float(10) ** -DIGITS else sp.N(residual, 5)
-
-
-def steps(self_attention: bool = False) -> Iterator[Step]:
-    """The derivation, line by line; `self_attention` has no meaning here."""
+def steps() -> Iterator[Heading | Check | str]:
+    """The derivation, line by line."""
     yield "Head h copies from the lags h .. h+H-1 with softmax W_h and normalises; p_s = c_s²/Σ c²;"
     yield "κ(i) = Σ_s p_s Π_{h∈s} <v_h(query), v_h(i)>; A ∝ exp(a κ); output o = Σ A_i e_x"
 
-    yield ""
-    yield "1. The population loss, as sums over the states c1, c2, … at lags 1, 2, … of a window"
+    yield Heading(
+        "The population loss, as sums over the states c1, c2, … at lags 1, 2, … of a window"
+    )
     yield "  S = 3, n = 3, H = 3, degree 2, L → ∞; w and p are softmaxes of W and of log c²"
-    program = markov.program(**SIZES)
+    program = derive.program(**SIZES)
     yield from map(_line, _shown(program))
-    finite = markov.program(**SIZES, limit="finite")
+    finite = derive.program(**SIZES, limit="finite")
     known = {s.name: s for s in program.stages}
     yield "  limit=finite: F is the law of windows and next states in L positions"
     yield from (_line(s) for s in _shown(finite) if known.get(s.name) != s)
-    log = markov.program(**SIZES, loss="log")
+    log = derive.program(**SIZES, loss="log")
     yield "  loss=log"
     yield from (_line(s) for s in log.stages if known.get(s.name) != s)
 
-    yield ""
-    yield "2. The gradient, stage by stage backwards"
+    yield Heading("The gradient, stage by stage backwards")
     for limit in ("infinite", "finite"):
-        found = markov.program(**SIZES, limit=limit)
+        found = derive.program(**SIZES, limit=limit)
         forward, both = len(found.stages), len(gradient(found).stages)
         yield f"  limit={limit}: {forward} stages forward, {both - forward} backward"
     constants = sum(isinstance(s, Constant) for s in program.stages)
@@ -176,33 +154,34 @@ def steps(self_attention: bool = False) -> Iterator[Step]:
             yield Check(f"limit={limit}, loss={loss}: loss", value)
             yield Check(f"limit={limit}, loss={loss}: slope along a random line", slope)
 
-    yield ""
-    yield "3. The selector: l = log c² moves as dl/dt = -4 exp(-l) ∂loss/∂l"
-    for name, residual in markov_limits.conservation().items():
+    yield Heading("The selector: l = log c² moves as dl/dt = -4 exp(-l) ∂loss/∂l")
+    for name, residual in limits.conservation().items():
         yield Check(name, residual)
     yield "  a step of descent: l ← l + log(1 - 2 η exp(-l) ∂loss/∂l)², so |c|² ← |c|² + |ηg|²"
-    yield f"  l below {markov.DEEPEST} counts as that in p and in exp(-l) alike: no subset freezes"
+    yield f"  l below {derive.DEEPEST} counts as that in p and in exp(-l) alike: no subset freezes"
 
-    yield ""
-    yield "4. Small a: loss = loss(0) - a Σ_s p_s J_s + …, dp_s/dt = (4a/Σ c²) p_s (J_s - Σ p J)"
+    yield Heading(
+        "Small a: loss = loss(0) - a Σ_s p_s J_s + …, dp_s/dt = (4a/Σ c²) p_s (J_s - Σ p J)"
+    )
     yield "  with heads that copy one lag each, loss=log and eps → 0, J_s is the modified χ² mutual"
     yield "  information Σ_z μ(z)² [Σ_k μ(k|z)²/μ(k) - 1] of the states z at the lags in s"
-    chain = markov_limits.two_state_chain()
+    chain = limits.two_state_chain()
     yield "  two states, one parent, any kernel (1-α, α; β, 1-β):"
-    for subset, j in markov_limits.first_order(chain, 2, 2, 2).items():
-        found = markov_limits.information(chain, 2, subset)
+    for subset, j in limits.first_order(chain, 2, 2, 2).items():
+        found = limits.information(chain, 2, subset)
         yield f"    J_{{{','.join(map(str, subset))}}} = {_text(sp.factor(found))}"
         yield Check("from the loss, minus the information", sp.cancel(sp.together(j - found)))
-    chain = markov_limits.rational_chain(2, 2)
+    chain = limits.rational_chain(2, 2)
     yield "  two states, two parents, H = 3, a kernel of rational numbers:"
-    for subset, j in markov_limits.first_order(chain, 2, 3, 2).items():
-        found = markov_limits.information(chain, 2, subset)
+    for subset, j in limits.first_order(chain, 2, 3, 2).items():
+        found = limits.information(chain, 2, subset)
         yield Check(f"{{{','.join(map(str, subset))}}}: {sp.N(found, 8)}", j - found)
 
-    yield ""
-    yield "5. Late times: the parents z selected, m = μ(z), π the next state's law, x = exp(-a)"
+    yield Heading(
+        "Late times: the parents z selected, m = μ(z), π the next state's law, x = exp(-a)"
+    )
     yield "  o = (m π + x(μ - m π))/(m + x(1 - m)); to leading order in x"
-    law = markov_limits.late_law()
+    law = limits.late_law()
     yield "  loss=ce: first order, d loss/da = -G exp(-a), so a = ln t + ln G,"
     yield "    G = E_π Σ_z Σ_k (softmax(π)_k - π_k)(μ_k - π_k)"
     yield Check("two states", law["ce - Σ_k (softmax(π)_k - π_k)(μ_k - π_k)"])
@@ -245,7 +224,7 @@ def _tex_name(name: str) -> str:
     if head in "wW" and rest:
         return f"{head}_{{{rest.replace('_', ',')}}}"
     letters, digits = re.fullmatch(r"([A-Za-z]+)(\d*)", head).groups()
-    greek = {"rho": r"\rho", "pi": r"\pi", "eps": r"\varepsilon"}
+    greek = {"loss": r"\mathcal{L}", "rho": r"\rho", "pi": r"\pi", "eps": r"\varepsilon"}
     word = greek.get(letters, letters if len(letters) == 1 else rf"\mathrm{{{letters}}}")
     return f"{word}_{{{digits}}}" if digits else word
 
@@ -261,37 +240,29 @@ def _tex_places(places: tuple[str, ...]) -> str:
 
 def _equation(stage: Stage) -> Equation:
     printer = _Tex()
-    over = ""
-    if stage.over:
-        over = rf"\sum_{{{_tex_places(stage.over)[1:-1]}}} "
-    body = printer.doprint(stage.expr)
+    left = printer.doprint(stage.cell)
+    over = rf"\sum_{{{_tex_places(stage.over)[1:-1]}}} " if stage.over else ""
+    # Sums under a root, which stand in it twice, are named.
+    roots = {p.base for p in stage.expr.atoms(sp.Pow) if p.base.is_Add and p.exp.q == 2}
+    names = {base: sp.Symbol(f"R{k or ''}") for k, base in enumerate(sorted(roots, key=str))}
+    expr = stage.expr.xreplace(names)
+    body = displayed(printer, expr)
     if isinstance(stage, Exponential):
         weight = "" if stage.weight == 1 else printer.doprint(stage.weight)
         body = rf"{weight} \exp\left({body}\right)"
-    elif over and stage.expr.is_Add:
-        body = rf"\left({body}\right)"
-    left = printer.doprint(stage.cell)
-    return Equation(stage.name, stage.name.replace("_", r"\_"), _broken(f"{left} = {over}{body}"))
+    elif over and expr.is_Add:
+        body = rf"\left({body}\right)".replace("{aligned}[t]", "{aligned}")
+    lines = [f"{left} = {over}{body}"]
+    if glyphs(lines[0]) > WIDE and "aligned" not in body:
+        lines = [f"{left} = {over}", rf"\quad {body}"]
+    lines += [f"{name} = {displayed(printer, base)}" for base, name in names.items()]
+    tex = lines[0] if len(lines) == 1 else rows(lines)
+    return Equation(stage.name, stage.name.replace("_", r"\_"), tex)
 
 
-def _broken(tex: str, width: int = 105) -> str:
-    """A long sum on several lines, broken at signs outside all brackets."""
-    depth, lines, line = 0, [], ""
-    for k, c in enumerate(tex):
-        depth += (c in "{(") - (c in "})")
-        if c in "+-" and depth == 0 and len(line) > width and tex[k - 1] == " ":
-            lines.append(line)
-            line = r"\quad "
-        line += c
-    lines.append(line)
-    if len(lines) == 1:
-        return tex
-    return r"\begin{aligned} & " + r" \\ & ".join(lines) + r" \end{aligned}"
-
-
-def parts(self_attention: bool = False) -> list[Part]:
-    """Heading, introduction and equations of every part of the LaTeX document."""
-    forward = markov.program(**SIZES)
+def article() -> Article:
+    """The loss on three states, its gradient, and what follows from them."""
+    forward = derive.program(**SIZES)
     backward = gradient(forward).stages[len(forward.stages) :]
     printer = LatexPrinter()
     selector = [
@@ -306,7 +277,7 @@ def parts(self_attention: bool = False) -> list[Part]:
         ),
         Equation("square", "what a step adds", r"|c|^2 \leftarrow |c|^2 + |\eta g|^2"),
     ]
-    chain = markov_limits.two_state_chain()
+    chain = limits.two_state_chain()
     small = [
         Equation(
             "J",
@@ -324,7 +295,7 @@ def parts(self_attention: bool = False) -> list[Part]:
                 f"J{''.join(map(str, s))}",
                 "for two states and one parent",
                 f"J_{{{','.join(map(str, s))}}} = "
-                + printer.doprint(sp.factor(markov_limits.information(chain, 2, s))),
+                + printer.doprint(sp.factor(limits.information(chain, 2, s))),
             )
             for s in subsets(2, 2)[1:]
         ),
@@ -343,10 +314,25 @@ def parts(self_attention: bool = False) -> list[Part]:
             r"\frac{(\mu_k - \pi_k)^2}{\pi_k}\Big)",
         ),
     ]
-    return [
-        ("The population loss", "", [*map(_equation, forward.stages)]),
-        ("Its gradient", "A bar is the derivative of the loss.", [*map(_equation, backward)]),
-        ("The selector", "", selector),
-        ("Small $a$", "Heads that copy one lag each; $\\varepsilon \\to 0$.", small),
-        ("Late times", "The parents selected.", late),
+    introduction = (
+        "Chen, Sheen, Wang, Yang, arXiv 2409.10559. Three states, two parents, three heads, subsets"
+        " of at most two. $c_1, c_2, \\dots$ are the states at lags $1, 2, \\dots$, $k$ the next"
+        " state, $s$ any state, $b$ a sample of the bank: a kernel with a query. The tag of an"
+        " equation is the name of the stage in the program; $\\ell$ is $\\log c^2$ of a subset."
+    )
+    parts = [
+        Part("The population loss", "", [*map(_equation, forward.stages)]),
+        Part("Its gradient", "A bar is the derivative of the loss.", [*map(_equation, backward)]),
+        Part("The selector", "", selector),
+        Part("Small $a$", "Heads that copy one lag each; $\\varepsilon \\to 0$.", small),
+        Part("Late times", "The parents selected.", late),
     ]
+    title = "Copier, selector and classifier on $n$-gram Markov chains"
+    return Article(title, introduction, parts)
+
+
+CHEN = Report(
+    "chen: copier, selector and classifier on n-gram Markov chains (arXiv 2409.10559)",
+    steps,
+    article,
+)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import sympy as sp
 
-from derivations.core.staged import N, Program, Scalar, Softmax, defined, i
+from derivations.core.staged import N, Program, Scalar, Softmax, Weight, defined, i
 
 # ---------------------------------------------------------------- expressions, arranged for reading
 
@@ -134,8 +134,18 @@ def condition(
 
 # ---------------------------------------------------------------- printing
 
-#: A value that is one number on a whole region, by the pair that stands for the region.
+#: The index of what a scan adds up.
+J = sp.Symbol("j", integer=True, positive=True)
+
+#: A value that is one number on a whole region, by the pair that stands for the region; and what
+#: the region is.
 REGION_INDEX = {"first": "1", "before": "<q", "at": "q", "after": ">q"}
+REGION_WORDS = {
+    "first": "first pair",
+    "before": "pairs before the query's",
+    "at": "query's pair",
+    "after": "pairs after the query's",
+}
 
 
 def _factors(product: sp.Expr) -> list[sp.Expr]:
@@ -146,9 +156,38 @@ def _factors(product: sp.Expr) -> list[sp.Expr]:
 
 
 class Order:
-    """For printers: in what order sums and products of a program are written."""
+    """For printers: the symbols of a program at the pair `index`, its sums and products in order.
 
-    program: Program
+    A printer says how it writes the `symbol` of a name and an index, and a `share` of a softmax.
+    """
+
+    symbol: Callable[[str, str | None], str]
+    share: str
+
+    def __init__(self, program: Program, index: sp.Expr = i):
+        super().__init__()
+        self.program, self.index = program, index
+        self.pairs = program.pair_symbols
+
+    def _print_Symbol(self, expr):
+        if expr == i:
+            return str(self.index)
+        return self.symbol(str(expr), str(self.index) if expr in self.pairs else None)
+
+    def total(self, weights: Iterable[Weight]) -> str:
+        """What a softmax divides by; the classes of one score together, those of score 0 last."""
+        by_score: dict[sp.Expr, sp.Expr] = {}
+        for w in weights:
+            by_score[w.score] = by_score.get(w.score, sp.S.Zero) + w.multiplicity
+        terms = sorted(by_score.items(), key=lambda item: item[0] == 0)
+        return " + ".join(self.doprint(m * sp.exp(score)) for score, m in terms)
+
+    def shares(self, weights: Iterable[Weight], total: str) -> list[str]:
+        """The weights of a softmax, one formula each."""
+        return [
+            self.share % (self.doprint(w.name), self.doprint(sp.exp(w.score)), total)
+            for w in weights
+        ]
 
     def _as_ordered_terms(self, expr, order=None):
         """By the first coordinate in them; the others after, positive ones first."""

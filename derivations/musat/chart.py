@@ -20,7 +20,7 @@ import sympy as sp
 
 from derivations.core.derivation import Chart
 from derivations.core.staged import N, Scalar, Softmax, defined
-from derivations.musat.derive import alpha, beta, gamma, query_last
+from derivations.musat.head import alpha, beta, gamma, query_last
 
 #: 1/a, the rate at which f falls with A.
 SHARPNESS = 200

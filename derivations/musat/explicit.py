@@ -2,7 +2,7 @@
 
 An independent execution of the model of Musat et al., arXiv 2511.01033: rows, weight matrices,
 causal softmaxes and concatenation, on unit vectors, at N = 1, 2, 3, ... and every query position.
-Nothing is shared with `derivations.musat.recall`, whose program must agree with it stage by stage:
+No step is shared with `derivations.musat.recall`, whose program must agree with it stage by stage:
 
 - layer 1's attention weights as rational functions of the exponentials of the α's,
 - layer 2's scores as linear forms in the β's over those,
@@ -18,25 +18,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import sympy as sp
-from sympy.core.function import AppliedUndef
 
+from derivations.core.residuals import normal
 from derivations.core.staged import Pair, Program, Scalar, Softmax, Stage, i, unroll
-from derivations.musat.recall import Entry, Recall
-from derivations.subspace.commutant import ARCHITECTURE, TASK, Task, count, embed, orthogonal
-
-#: What the task fixes, by the label's position: M p_i, p_i, or nothing.
-_NO_CUE = Task((orthogonal("t"), orthogonal("p")))
-TASKS = {"rotated": TASK, "same": _NO_CUE, "none": _NO_CUE}
+from derivations.musat.recall import ARCHITECTURE, TASKS, Recall
+from derivations.subspace.coordinates import embed
 
 #: A row of the sequence: its kind ("a" item, "b" label, "T" query) and its pair (0 for the query).
 Row = tuple[str, int]
-
-
-def model(self_attention: bool = False, cue: str = "rotated") -> Recall:
-    """The task and model, in the coordinates that the commutant computation finds for the cue."""
-    coordinates = count(TASKS[cue], ARCHITECTURE).coordinates
-    entries = tuple(Entry(c.name, c.weight, c.row, c.column, c.map.name) for c in coordinates)
-    return Recall(entries, self_attention, cue)
 
 
 @dataclass(frozen=True)
@@ -88,8 +77,7 @@ def execute(n: int, query: int, self_attention: bool = False, cue: str = "rotate
     T = len(rows)
     sees = [range(t + 1) if self_attention else range(t) for t in range(T)]
 
-    names = count(TASKS[cue], ARCHITECTURE).names
-    values = {name: sp.Symbol(name, real=True) for name in names}
+    values = {c.name: c.symbol for c in Recall(self_attention, cue).coordinates}
     W1, W2, W3 = embed(TASKS[cue], ARCHITECTURE, D, values).values()
 
     score1 = x1 * W1 * x1.T
@@ -123,29 +111,6 @@ def _layer1_name(row: Row, key: Row, query: int) -> str:
     if row[0] == "a":
         return "c"
     return "w" if key[1] == row[1] else "r"
-
-
-def normal(expr: sp.Expr) -> sp.Expr:
-    """A rational function of exponentials of such functions, in one form: 0 exactly if it is 0.
-
-    Exponents that are rational multiples of each other become powers of one symbol, innermost
-    ones first; what is left is a reduced ratio of polynomials.
-    """
-    multiples: dict[sp.Expr, list[tuple[sp.Expr, sp.Rational]]] = {}
-    for e in expr.atoms(sp.exp):
-        exponent = normal(e.exp)
-        symbols = sorted(exponent.free_symbols, key=str)
-        above, below = (sp.Poly(x, *symbols).LC() for x in sp.fraction(exponent))
-        ratio = above / below
-        multiples.setdefault(sp.cancel(exponent / ratio), []).append((e, ratio))
-    powers = {}
-    for exponent, found in multiples.items():
-        step = sp.ilcm(1, *(ratio.q for _, ratio in found))
-        base = sp.Symbol(f"exp({exponent / step})", positive=True)
-        powers |= {e: base ** (ratio * step) for e, ratio in found}
-    expr = expr.xreplace(powers)
-    symbols = sorted(expr.free_symbols | expr.atoms(AppliedUndef), key=str)
-    return sp.QQ.frac_field(*symbols).from_sympy(expr).as_expr() if symbols else expr
 
 
 def _with_free_weights(program: Program) -> Program:
@@ -183,7 +148,7 @@ def residuals(
     program : Program, optional
         The staged loss to examine; by default the one that `Recall` derives for this q.
     """
-    recipe = model(self_attention, cue)
+    recipe = Recall(self_attention, cue)
     program = program or recipe.program(query_first=query == 1)
     literal = execute(n, query, self_attention, cue)
     staged, free = unroll(program, n, query), unroll(_with_free_weights(program), n, query)

@@ -12,8 +12,6 @@ residual stream by concatenation and the squared loss are typed in, and nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import sympy as sp
 
 from derivations.core.dense import (
@@ -33,7 +31,7 @@ from derivations.core.dense import (
     at,
 )
 from derivations.core.staged import N, i, q
-from derivations.musat.recall import CUES, UNIT, Entry
+from derivations.musat.recall import CUES, UNIT, Recall
 
 _ONE = sp.S.One
 
@@ -62,13 +60,11 @@ LAYOUT = {"item": 2 * i, "label": 2 * i + 1, "query": 2 * N}
 MARKS = {"query": 2 * N, "item": 2 * q - 2, "target": 2 * q - 1}
 
 
-def gram_program(entries: Iterable[Entry], self_attention: bool = False) -> Dense:
+def gram_program(self_attention: bool = False) -> Dense:
     """The loss on one sequence as a function of the coordinates and of its Gram matrices.
 
     Parameters
     ----------
-    entries : iterable of Entry
-        The coordinates of the weights, from `derivations.subspace.commutant`.
     self_attention : bool
         Whether a row may attend to itself.
 
@@ -78,12 +74,9 @@ def gram_program(entries: Iterable[Entry], self_attention: bool = False) -> Dens
         Outputs: ``loss``, ``A`` (the query's attention on the right label), ``w`` (layer 1: that
         label's attention on its own item).
     """
-    entries = tuple(entries)
+    coordinates = Recall().coordinates
     tables: dict[tuple[int, str], Table] = {}
     stages: list[Stage] = []
-
-    def coordinate(entry: Entry) -> sp.Symbol:
-        return sp.Symbol(entry.name, real=True)
 
     def table(block: int, word: str) -> sp.Symbol:
         space = SPACES[block % 2]
@@ -93,7 +86,7 @@ def gram_program(entries: Iterable[Entry], self_attention: bool = False) -> Dens
         return at(known.name, "r, s")
 
     # Layer 1.
-    score1 = sp.Add(*(coordinate(e) * table(e.row, e.word) for e in entries if e.weight == "W1"))
+    score1 = sp.Add(*(e.symbol * table(e.row, e.word) for e in coordinates if e.weight == "W1"))
     stages += [Each("score1", CAUSAL, score1), Softmax("A1", CAUSAL, at("score1", "r, s"))]
     # What the query collects, as coefficients of the rows.
     stages.append(ColumnSum("collected", CAUSAL, at("A1", "r, s") * at("query")))
@@ -101,13 +94,13 @@ def gram_program(entries: Iterable[Entry], self_attention: bool = False) -> Dens
     # Layer 2. The query's side of a block, times the map, read on every row: its own half or what
     # it collected. The key's side: the row's own half, or what the row collected.
     halves = {False: sp.S.Zero, True: sp.S.Zero}
-    for e in entries:
+    for e in coordinates:
         if e.weight == "W2":
             source = "query" if e.row < 2 else "collected"
             vector = f"{source}_{str(table(e.row, e.word)).partition('[')[0]}"
             if vector not in {s.name for s in stages}:
                 stages.append(ColumnSum(vector, PAIRS, table(e.row, e.word) * at(source)))
-            halves[e.column >= 2] += coordinate(e) * at(vector)
+            halves[e.column >= 2] += e.symbol * at(vector)
     stages += [
         Each("through", ROWS, halves[True]),
         RowSum("passed", CAUSAL, at("A1", "r, s") * at("through", "s")),
@@ -118,7 +111,7 @@ def gram_program(entries: Iterable[Entry], self_attention: bool = False) -> Dens
 
     # The read-out y − b_q, as coefficients of the rows' tokens, and its squared length.
     blocks = {0: at("query"), 2: at("collected"), 4: at("A2"), 6: at("twice")}
-    error = sp.Add(*(coordinate(e) * blocks[e.column] for e in entries if e.weight == "W3"))
+    error = sp.Add(*(e.symbol * blocks[e.column] for e in coordinates if e.weight == "W3"))
     stages += [
         Each("error", ROWS, error - at("target")),
         ColumnSum("error_token", PAIRS, table(0, "I") * at("error")),
@@ -127,7 +120,7 @@ def gram_program(entries: Iterable[Entry], self_attention: bool = False) -> Dens
         Total("w_q", CAUSAL, at("A1", "r, s") * at("target") * at("item", "s")),
     ]
     return Dense(
-        coordinates=tuple(map(coordinate, entries)),
+        coordinates=tuple(e.symbol for e in coordinates),
         spaces=SPACES,
         tables=tuple(tables.values()),
         rows=2 * N + 1,

@@ -12,9 +12,9 @@ attention, the residual stream by concatenation and the squared loss are, and th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
 
 import sympy as sp
 
@@ -34,16 +34,22 @@ from derivations.core.staged import (
     merge,
     q,
 )
+from derivations.subspace.coordinates import Coordinate, count
+from derivations.subspace.frame import Vector, combine, inner
+from derivations.subspace.spaces import Architecture, Task, complex_structure, orthogonal
 
+#: Theorem 1's own case: nothing is fixed on tokens, the rotation M on positions; two layers.
+TASK = Task((orthogonal("t"), complex_structure("p", "M")))
+ARCHITECTURE = Architecture(2)
 
-class Entry(NamedTuple):
-    """A coordinate: `word` ("I" or "M") times the identity in one block of one weight matrix."""
+#: How the label's row is tied to its item's: by the rotation M, by the same position, not at all;
+#: and what the task fixes then.
+CUES = {"rotated": sp.I, "same": sp.S.One, "none": sp.S.Zero}
+_NO_CUE = Task((orthogonal("t"), orthogonal("p")))
+TASKS = {"rotated": TASK, "same": _NO_CUE, "none": _NO_CUE}
 
-    name: str
-    weight: str
-    row: int
-    column: int
-    word: str
+#: The maps on positions, as complex numbers.
+UNIT = {"I": sp.S.One, "M": sp.I}
 
 
 # ---------------------------------------------------------------- vectors on the frame
@@ -52,24 +58,9 @@ class Entry(NamedTuple):
 #: own, all earlier ones, the query's, all but the query's, all; or the query row's single one.
 OWN, EARLIER, QUERY, OTHERS, ALL, SINGLE = "i", "<i", "q", "≠q", "1..N", "T"
 
-#: (family, support) -> coefficient; complex for the positions. Families: a, b tokens, p positions.
-Vector = Mapping[tuple[str, str], sp.Expr]
-
-#: The two maps on positions, as complex numbers.
-UNIT = {"I": sp.S.One, "M": sp.I}
-
 
 def _one(family: str, support: str, coefficient=sp.S.One) -> Vector:
     return {(family, support): sp.sympify(coefficient)}
-
-
-def combine(terms: Iterable[tuple[sp.Expr, Vector]]) -> Vector:
-    """Σ coefficient × vector."""
-    total: dict[tuple[str, str], sp.Expr] = {}
-    for coefficient, vector in terms:
-        for key, value in vector.items():
-            total[key] = total.get(key, sp.S.Zero) + coefficient * value
-    return {k: v for k, v in total.items() if v != 0}
 
 
 def _over_all(vector: Vector) -> Vector:
@@ -108,18 +99,6 @@ class Place:
         return sp.sympify(table.get((x, y), table.get((y, x), 0)))
 
 
-def inner(x: Vector, y: Vector, word: str, overlap) -> sp.Expr:
-    """xᵀ `word` y, the number of shared frame vectors given by ``overlap(support, support)``."""
-    total = sp.S.Zero
-    for (family_x, support_x), cx in x.items():
-        for (family_y, support_y), cy in y.items():
-            if family_x == family_y:
-                product = sp.re(sp.conjugate(cx) * UNIT[word] * cy)
-                # i − 1 equal terms of 1/(2i − 2) each must cancel before i is a number.
-                total += sp.cancel(product * overlap(support_x, support_y))
-    return total
-
-
 def _same_member(x: str, y: str) -> sp.Expr:
     """Overlap of one row's own vector with one key's: they are the same vector or orthogonal."""
     return sp.Integer(x == y and x in (OWN, QUERY, SINGLE))
@@ -137,27 +116,25 @@ class Key:
     count: sp.Expr
 
 
-#: How the label's row is tied to its item's: by the rotation M, by the same position, not at all.
-CUES = {"rotated": sp.I, "same": sp.S.One, "none": sp.S.Zero}
-
-
 @dataclass(frozen=True)
 class Recall:
     """The task and the model's options.
 
     Parameters
     ----------
-    entries : tuple of Entry
-        The coordinates of the weights, from `derivations.subspace.commutant`.
     self_attention : bool
         Whether a row may attend to itself.
     cue : {"rotated", "same", "none"}
         The label's position: M p_i (the paper), p_i, or 0.
     """
 
-    entries: tuple[Entry, ...]
     self_attention: bool = False
     cue: str = "rotated"
+
+    @cached_property
+    def coordinates(self) -> tuple[Coordinate, ...]:
+        """The coordinates of the weights that the symmetry of the task leaves for the cue."""
+        return count(TASKS[self.cue], ARCHITECTURE).coordinates
 
     def symbol(self, name: str) -> sp.Symbol:
         return sp.Symbol(name, real=True)
@@ -166,8 +143,8 @@ class Recall:
         """x's stream times the weight matrix times y's stream."""
         return sp.Add(
             *(
-                self.symbol(e.name) * inner(x[e.row], y[e.column], e.word, overlap)
-                for e in self.entries
+                e.symbol * inner(x[e.row], y[e.column], UNIT[e.word], overlap)
+                for e in self.coordinates
                 if e.weight == weight
             )
         )
@@ -296,7 +273,7 @@ class Recall:
             by_place = {}
             for place in places:
                 value = -sp.Integer(family == "b" and place.relation == "at")
-                for e in self.entries:
+                for e in self.coordinates:
                     if e.weight == "W3":
                         block = blocks[e.column]
                         part = (
@@ -304,7 +281,7 @@ class Recall:
                             if e.column >= 4
                             else self._coefficient(block, family, place)
                         )
-                        value += self.symbol(e.name) * part
+                        value += e.symbol * part
                 by_place[place.name] = value
             residuals[family] = self.symbol(f"e_{family}")
             stages.append(Pair(residuals[family], by_place))
@@ -316,7 +293,7 @@ class Recall:
         stages.append(Sum(self.symbol("A"), {"at": attention["b"]}))
         stages.append(Sum(self.symbol("w_q"), {"at": own_item}))
         return Program(
-            coordinates=tuple(self.symbol(e.name) for e in self.entries),
+            coordinates=tuple(e.symbol for e in self.coordinates),
             parameters=(N, q),
             regions=regions,
             stages=tuple(s for s in stages if s != Softmax()),

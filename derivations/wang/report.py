@@ -1,4 +1,4 @@
-"""What ``simulate.py derive wang`` prints and writes: the derivation of the mixed target."""
+"""What ``derive`` prints and typesets of `wang`: the derivation of the mixed target."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ from collections.abc import Iterable, Iterator
 
 import sympy as sp
 
-from derivations.core.latex import Equation, Part
-from derivations.core.report import Check, Step
+from derivations.core.report import Article, Check, Equation, Heading, Part, Report
 from derivations.core.staged import N
-from derivations.wang import derive as mixed_target
-from derivations.wang import four_gram, overlap
-
-TITLE = "wang: a 4-gram and an in-context 2-gram, mixed (arXiv 2410.11474)"
+from derivations.wang import derive, four_gram, overlap
 
 
 def _text(expr: sp.Expr) -> str:
@@ -31,14 +27,15 @@ def _at_half(law: dict[str, sp.Expr], rate: sp.Expr, name: str) -> sp.Expr:
     return sp.simplify(sp.diff(law[name], t) - rate)
 
 
-def steps(self_attention: bool = False) -> Iterator[Step]:
-    """The derivation, line by line; `self_attention` has no meaning here."""
+def steps() -> Iterator[Heading | Check | str]:
+    """The derivation, line by line."""
     yield "Tokens x_1 .. x_L, iid N(0, 1); N = L - 3 pairs; c4 = α*/(1 + α*), c = 1/(1 + α*),"
     yield "a' = (w*)^teacher_exponent; a = w_Q·w_K."
     yield "Loss ½E|f* - f|^2 = L_G4(p, g) + L_IH(w_Q, w_K, h)"
 
-    yield ""
-    yield "1. The 4-gram: L_G4 = ½[c4^2 - 2·c4·g·π_0 + g^2·Σ π_k^2], π_k = r^k/Σ_j r^j, r = e^(-p)"
+    yield Heading(
+        "The 4-gram: L_G4 = ½[c4^2 - 2·c4·g·π_0 + g^2·Σ π_k^2], π_k = r^k/Σ_j r^j, r = e^(-p)"
+    )
     first, second = four_gram.weights()
     yield f"    π_0 = {_text(first)}"
     yield f"    Σ π_k^2 = {_text(second)} = tanh(p/2)/tanh(N p/2)"
@@ -53,8 +50,7 @@ def steps(self_attention: bool = False) -> Iterator[Step]:
     yield from _checks(four_gram.series_residuals())
     yield from _checks(four_gram.small_residuals())
 
-    yield ""
-    yield "2. The induction head: Q(a, b) = E[o_a o_b], keys x_i, values x_(i+1), i = 1 .. N"
+    yield Heading("The induction head: Q(a, b) = E[o_a o_b], keys x_i, values x_(i+1), i = 1 .. N")
     yield "    1/S = ∫ e^(-tS) dt turns the average given z = x_L into products over tokens of"
     yield "    A_k = E[x^k f], E_a = E[e^(azx) f], X_a = E[x e^(azx) f], E_ab = E[e^((a+b)zx) f]"
     yield Check("∫∫ e^(-t_a S_a - t_b S_b) - 1/(S_a S_b)", overlap.laplace_residual())
@@ -66,8 +62,7 @@ def steps(self_attention: bool = False) -> Iterator[Step]:
     yield "  their sum for symbolic N, minus all pairs of pairs enumerated token by token"
     yield from _checks(overlap.combinatorial_residuals())
 
-    yield ""
-    yield "3. To leading order in 1/N"
+    yield Heading("To leading order in 1/N")
     leading = overlap.leading_order()
     yield f"    orders in 1/N of the classes above: {', '.join(map(str, leading['orders']))}"
     yield f"    N·E[o_a o_b | z] → {_text(leading['given z'])}"
@@ -78,40 +73,39 @@ def steps(self_attention: bool = False) -> Iterator[Step]:
     slope = overlap.annealed(x).diff(x)
     yield Check(
         "annealed' minus its rule",
-        sp.simplify(sp.diff(overlap.annealed.form(), x) - mixed_target.closed(slope)),
+        sp.simplify(sp.diff(overlap.annealed.form(), x) - derive.closed(slope)),
     )
 
-    yield ""
-    yield "4. The exact engine's loss: Q tabulated in y = asinh(a/stretch), without cancellation"
+    yield Heading(
+        "The exact engine's loss: Q tabulated in y = asinh(a/stretch), without cancellation"
+    )
     yield "    L_IH = ½[(c-h)^2·Q* - (c-h)·h·(y-y*)·D(y) + c·h·(y-y*)^2·W(y)]"
     yield "    D = (Q(a,a) - Q*)/(y - y*), W = E(o_a - o_*)^2/(y - y*)^2"
-    yield Check("minus ½[c^2 Q* - 2ch Q(a, a') + h^2 Q(a, a)]", mixed_target.deflation_residual())
+    yield Check("minus ½[c^2 Q* - 2ch Q(a, a') + h^2 Q(a, a)]", derive.deflation_residual())
 
-    yield ""
-    yield "5. Finite p1: key y_s of variance V and covariance C with x_(s-1), of s - 1 terms"
-    yield f"    log E[e^(azy + bzx) | z] = {_text(mixed_target.key_overlap())}"
+    yield Heading("Finite p1: key y_s of variance V and covariance C with x_(s-1), of s - 1 terms")
+    yield f"    log E[e^(azy + bzx) | z] = {_text(derive.key_overlap())}"
     yield "    values later than both keys are free, so pairs s ≠ t vanish at this order:"
     for length in (6, 9):
-        yield Check(f"L = {length}: later values seen", mixed_target.later_value_is_free(length))
-    yield from _checks(mixed_target.finite_p1_limits())
-    law = mixed_target.stage1_law()
+        yield Check(f"L = {length}: later values seen", derive.later_value_is_free(length))
+    yield from _checks(derive.finite_p1_limits())
+    law = derive.stage1_law()
     yield f"    Stage I, L → ∞: dp1/dt → K·e^(-p1), K = {_text(law['K'])}"
     yield f"    for small a, a': K = {_text(law['leading'])};  p1 = {_text(law['p1'])}"
 
-    yield ""
-    yield "6. What Stage II does"
-    yield Check("d/dt (w_Q^2 - w_K^2), any loss of w_Q·w_K", mixed_target.balance_residual())
-    drop = mixed_target.early_drop()
+    yield Heading("What Stage II does")
+    yield Check("d/dt (w_Q^2 - w_K^2), any loss of w_Q·w_K", derive.balance_residual())
+    drop = derive.early_drop()
     yield f"    first h moves, at w = 0: h = {_text(drop['h'])}"
     yield f"    and L_IH falls to {_text(drop['part'])} of its start before the plateau:"
-    part = drop["part"].subs(mixed_target.a_star, sp.Rational(2401, 10000))
+    part = drop["part"].subs(derive.a_star, sp.Rational(2401, 10000))
     yield f"    {sp.N(part, 4)} at w* = 0.49"
-    saddle = mixed_target.saddle()
+    saddle = derive.saddle()
     yield f"    saddle w = 0, h = {_text(saddle['h'])}: L_sad = {_text(saddle['loss'])}"
     yield f"    unstable rate {_text(saddle['rate'])}; h relaxes at {_text(-saddle['relaxation'])}"
     yield "    so the escape takes log(1/σ)·N·(1 + α*)^2/a': each factor L, (1+α*)^2, 1/a', log 1/σ"
     yield "    (exact engine: h = c·N·Q(0, a'), close to c; L_sad is the least loss at w = 0)"
-    late = mixed_target.late_rates()
+    late = derive.late_rates()
     yield "  at the minimum w_Q = w_K = √a', h = c"
     yield Check("gradient", late["gradient"])
     yield Check("Hessian along w_Q - w_K (balance)", late["flat"])
@@ -127,11 +121,11 @@ def steps(self_attention: bool = False) -> Iterator[Step]:
 # ---------------------------------------------------------------- LaTeX
 
 _NAMES = {
-    mixed_target.alpha_star: r"\alpha^*",
-    mixed_target.w_star: "w^*",
-    mixed_target.a_star: "a^*",
-    mixed_target.Q_star: "Q^*",
-    mixed_target.p1: "p_1",
+    derive.alpha_star: r"\alpha^*",
+    derive.w_star: "w^*",
+    derive.a_star: "a^*",
+    derive.Q_star: "Q^*",
+    derive.p1: "p_1",
 }
 
 
@@ -146,8 +140,8 @@ def _rows(rows: Iterable[tuple[str, sp.Expr | str]]) -> str:
     return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
 
 
-def parts(self_attention: bool = False) -> list[Part]:
-    """Heading, introduction and equations of every part of the LaTeX document."""
+def article() -> Article:
+    """The two components and what the flow does."""
     first, second = four_gram.weights()
     loss = four_gram.loss_g4()
     shares = {"\\pi_0": first, r"\textstyle\sum_k \pi_k^2": second}
@@ -163,7 +157,7 @@ def parts(self_attention: bool = False) -> list[Part]:
             "slopes",
             "its gradient, in closed form",
             _rows(
-                (rf"\partial L_{{\mathrm{{G4}}}}/\partial {s}", mixed_target.closed(loss.diff(s)))
+                (rf"\partial L_{{\mathrm{{G4}}}}/\partial {s}", derive.closed(loss.diff(s)))
                 for s in (four_gram.g, four_gram.p)
             ),
         ),
@@ -179,7 +173,7 @@ def parts(self_attention: bool = False) -> list[Part]:
         Equation(
             "Q",
             "the overlap, exactly",
-            r"Q(a, b) = \mathbb{E}_z \int_0^\infty\!\!\int_0^\infty I \, dt_a\, dt_b, \qquad f ="
+            r"Q(a, b) = \mathrm{E}_z \int_0^\infty\!\!\int_0^\infty I \, dt_a\, dt_b, \qquad f ="
             r" e^{-t_a e^{azx} - t_b e^{bzx}}",
         ),
         Equation(
@@ -191,8 +185,8 @@ def parts(self_attention: bool = False) -> list[Part]:
         ),
         Equation("asymptotic", "leading order", rf"N Q(a, b) \to {_tex(leading['Q'])}, \ 2ab < 1"),
     ]
-    saddle, late = mixed_target.saddle(), mixed_target.late_rates()
-    drop, law, four = mixed_target.early_drop(), mixed_target.stage1_law(), four_gram.late_law()
+    saddle, late = derive.saddle(), derive.late_rates()
+    drop, law, four = derive.early_drop(), derive.stage1_law(), four_gram.late_law()
     laws = [
         Equation("balance", "first integral", r"w_Q^2 - w_K^2 = \mathrm{const}"),
         Equation(
@@ -225,17 +219,18 @@ def parts(self_attention: bool = False) -> list[Part]:
         ),
         Equation("stage 1", "late Stage I", _rows([("K", law["K"]), ("p_1", law["p1"])])),
     ]
-    averages = r"$A_k = \mathbb{E}[x^k f]$, $E_a = \mathbb{E}[e^{azx} f]$,"
-    averages += r" $X_a = \mathbb{E}[x e^{azx} f]$, $E_{ab} = \mathbb{E}[e^{(a+b)zx} f]$."
-    return [
-        ("The 4-gram component", "", g4),
-        ("The induction component", averages, induction),
-        ("What the flow does", "Stage II with the asymptotic overlaps.", laws),
+    averages = r"$A_k = \mathrm{E}[x^k f]$, $E_a = \mathrm{E}[e^{azx} f]$,"
+    averages += r" $X_a = \mathrm{E}[x e^{azx} f]$, $E_{ab} = \mathrm{E}[e^{(a+b)zx} f]$."
+    introduction = (
+        r"Wang et al., arXiv 2410.11474. Tokens $x_1, \dots, x_L$ are iid $N(0, 1)$, $N = L - 3$,"
+        r" $c_4 = \alpha^*/(1 + \alpha^*)$, $c = 1/(1 + \alpha^*)$, $r = e^{-p}$, $z = x_L$."
+    )
+    parts = [
+        Part("The 4-gram component", "", g4),
+        Part("The induction component", averages, induction),
+        Part("What the flow does", "Stage II with the asymptotic overlaps.", laws),
     ]
+    return Article("The mixed target: a 4-gram and an in-context 2-gram", introduction, parts)
 
 
-LATEX_TITLE = "The mixed target: a 4-gram and an in-context 2-gram"
-LATEX_INTRODUCTION = (
-    r"Wang et al., arXiv 2410.11474. Tokens $x_1, \dots, x_L$ are iid $N(0, 1)$, $N = L - 3$,"
-    r" $c_4 = \alpha^*/(1 + \alpha^*)$, $c = 1/(1 + \alpha^*)$, $r = e^{-p}$, $z = x_L$."
-)
+WANG = Report("wang: a 4-gram and an in-context 2-gram, mixed (arXiv 2410.11474)", steps, article)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from itertools import groupby
@@ -16,7 +15,8 @@ from reduced_dynamics.commands.progress import Reporter
 from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.core.system import ReducedSystem
 from reduced_dynamics.integration.one import integrate
-from reduced_dynamics.integration.recorder import versions
+from reduced_dynamics.io.jsonable import printed
+from reduced_dynamics.io.versions import versions
 
 DESCRIPTION = """\
 What a dynamical-systems tool is asked for, of any reduced system.
@@ -87,7 +87,7 @@ def execute(options) -> int:
         print(f"drew {files['plot']}", file=sys.stderr if files["json"] else sys.stdout)
     if files["json"]:
         head = {"system": system.name, "study": options.study, "parameters": result.pop("values")}
-        print(json.dumps(head | _plain(result) | {"versions": versions()}, indent=1))
+        print(printed(head | result | {"versions": versions()}))
     else:
         print("\n".join(text))
     return 0
@@ -339,18 +339,3 @@ def _range(option: str, text: str) -> tuple[str, float, float]:
 
 def _title(system: ReducedSystem, values) -> str:
     return f"{system.name} ({', '.join(f'{k}={v}' for k, v in values.items() if v is not None)})"
-
-
-def _plain(value: Any) -> Any:
-    """Arrays as lists; numbers that JSON does not know as null, complex ones as [re, im]."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, complex):
-        return [_plain(value.real), _plain(value.imag)]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value

@@ -67,7 +67,7 @@ def add_parser(commands):
 
 
 def execute(options) -> int:
-    from reduced_dynamics.integration.recorder import versions
+    from reduced_dynamics.io.versions import versions
 
     if options.system is not None and options.system not in CASES:
         raise unknown("system to measure", options.system, CASES)

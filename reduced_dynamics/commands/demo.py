@@ -40,9 +40,9 @@ def main() -> None:
 
 def sharp_constants() -> dict[str, float]:
     """Limits of the scaled emergence times of `musat3` as N → ∞, derived by SymPy."""
-    from derivations.musat import derive as musat
+    from derivations.musat import limits
 
-    return {name: float(value) for name, value in musat.sharp_constants().items()}
+    return {name: float(value) for name, value in limits.sharp_constants().items()}
 
 
 def compare(trajectory, n: int, limits: dict[str, float]) -> list[str]:

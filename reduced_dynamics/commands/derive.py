@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 from reduced_dynamics import catalogue
@@ -20,34 +21,52 @@ def add_parser(commands):
         help="the derived equations, the proofs behind them and the counts",
         description=DESCRIPTION,
     )
-    command.add_argument("system", metavar="SYSTEM", help="musat3, musat19, ...")
-    command.add_argument("--latex", metavar="FILE", help="write the equations as LaTeX (.tex)")
-    command.add_argument(
-        "--self-attention", action="store_true", help="derive with self_attention=true"
-    )
+    add = command.add_argument
+    add("system", metavar="SYSTEM", help="musat3, musat19, ...")
+    add("--latex", metavar="FILE", help="write the equations as LaTeX (.tex) instead")
+    add("--self-attention", action="store_true", help="derive with self_attention=true")
+    add("--json", action="store_true", help="print one JSON object, nothing else")
     return command
 
 
 def execute(options) -> int:
-    system = catalogue.system(options.system)
-    if options.self_attention and "self_attention" not in {p.name for p in system.parameters}:
-        raise InputError(f"--self-attention has no meaning for {system.name}; drop it")
+    name = catalogue.system(options.system).name
     if options.latex:
         check_target(options.latex, [".tex"])
-        from derivations.core.latex import document
-
-        text = document(system.name, self_attention=options.self_attention)
-        write(options.latex, text.encode())
-        print(f"wrote {options.latex}: compile it with pdflatex {options.latex}")
-        return 0
-    from derivations.core.report import report
-
+    report = catalogue.find("reports", name)
+    if report is None:
+        known = ", ".join(catalogue.offered("reports"))
+        raise InputError(f"there is no report on how {name} is derived; there is one for {known}")
+    given = {"self_attention": options.self_attention}
+    if options.self_attention and "self_attention" not in report.options:
+        raise InputError(f"--self-attention has no meaning for {name}; drop it")
+    given = {option: given[option] for option in report.options}
     try:
-        for line in report(system.name, self_attention=options.self_attention):
-            print(line, flush=True)
+        return _tell(name, report, given, options)
     except ArithmeticError as error:
-        print(f"simulate.py: a check of the derivation failed: {error}", file=sys.stderr)
-        return 3
-    except KeyError:
-        raise InputError(f"no derivation report for {system.name}") from None
+        return _failed(error)
+
+
+def _failed(what) -> int:
+    print(f"simulate.py: a check of the derivation failed: {what}", file=sys.stderr)
+    return 3
+
+
+def _tell(name, report, given, options) -> int:
+    # Only when a report is told: it brings SymPy.
+    from derivations.documents import document, lines, record
+
+    if options.latex:
+        write(options.latex, document(report, **given).encode())
+        told = f"wrote {options.latex}: compile it with pdflatex {options.latex}"
+        print(told, file=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        found = record(report, **given)
+        print(json.dumps({"system": name} | found, indent=1, ensure_ascii=False))
+        wrong = [f for step in found["steps"] for f in step["residuals"] if f["residual"] != "0"]
+        if wrong:
+            return _failed("; ".join(f"{f['check']}: residual {f['residual']}" for f in wrong))
+    elif not options.latex:
+        for line in lines(report, **given):
+            print(line, flush=True)
     return 0

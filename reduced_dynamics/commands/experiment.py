@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from reduced_dynamics import catalogue
 from reduced_dynamics.commands.arguments import number, pairs, read_config
 from reduced_dynamics.commands.progress import Reporter
 from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.io.jsonable import printed
 
 DESCRIPTION = """\
 Perform an experiment: it measures, judges what a paper claims, and draws. The answer is the first
@@ -84,7 +84,7 @@ def _show(options, chosen, result) -> int:
     """Print first: what was found is not lost where a file cannot be written."""
     said = sys.stderr if options.json else sys.stdout
     if options.json:
-        print(json.dumps(result.as_json(), indent=1, ensure_ascii=False, allow_nan=False))
+        print(printed(result.as_json()))
     else:
         print(result)
     sys.stdout.flush()
@@ -166,7 +166,7 @@ def _list(options) -> int:
             }
             for e in found
         }  # fmt: skip
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        print(printed(rows))
         return 0
     print(f"{'experiment':26} {'full':>7} {'quick':>7}  question")
     for family in catalogue.families():
@@ -211,6 +211,6 @@ def _all(options, given, chosen) -> int:
                          "result": e.result and e.result.as_json()}
                 for e in entries
             }  # fmt: skip
-            print(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False))
+            print(printed(found))
         print(f"index: {os.path.join(folder, 'index.html')}", file=stream)
     return max((entry.exit_code for entry in entries), default=0)

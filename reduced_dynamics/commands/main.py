@@ -68,8 +68,6 @@ COMMANDS = {
     "validate": "validate",
     "analyse": "analyse",
     "bench": "bench",
-    "approximate": "approximate",
-    "figure": "figure",
     "experiment": "experiment",
 }
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from math import isfinite
 from typing import Any
 
 from reduced_dynamics import catalogue
@@ -13,6 +11,7 @@ from reduced_dynamics.commands.progress import Reporter
 from reduced_dynamics.core.errors import InputError, IntegrationError
 from reduced_dynamics.core.trajectory import Trajectory
 from reduced_dynamics.integration.one import Interrupted, integrate, report_at
+from reduced_dynamics.io.jsonable import printed
 from reduced_dynamics.public import trajectory_figure
 
 DESCRIPTION = """\
@@ -55,7 +54,7 @@ def execute(options) -> int:
         if stopped.trajectory is not None:
             keep(stopped.trajectory, files, quiet=bool(files["json"]))
             if files["json"]:
-                print(json.dumps(as_json(stopped.trajectory, None), indent=1))
+                print(printed(as_json(stopped.trajectory, None)))
             if isinstance(stopped, Interrupted):
                 print(f"simulate.py: {stopped.trajectory.message}", file=sys.stderr)
                 return 130
@@ -64,7 +63,7 @@ def execute(options) -> int:
     at = report_at(system, trajectory, integration.get("at", ()))
     keep(trajectory, files, quiet=bool(files["json"]))
     if files["json"]:
-        print(json.dumps(as_json(trajectory, at), indent=1, allow_nan=False))
+        print(printed(as_json(trajectory, at)))
     else:
         remarks = catalogue.find("remarks", system.name) or (lambda _: ())
         print("\n".join([*as_text(trajectory, at), *remarks(trajectory)]))
@@ -113,8 +112,7 @@ def as_json(trajectory: Trajectory, at: dict[str, list[float]] | None) -> dict[s
         "state": trajectory.final,
         "loss": float(trajectory.loss[-1]),
         "events": trajectory.events,
-        # JSON knows no infinity: an integral that overflows has no drift to report.
-        "invariants": {k: v if isfinite(v) else None for k, v in trajectory.invariants.items()},
+        "invariants": trajectory.invariants,
         "loss_rise": trajectory.loss_rise,
         "message": trajectory.message,
     }

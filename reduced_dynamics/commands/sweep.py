@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
 import sys
@@ -14,10 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reduced_dynamics.commands import progress, sweep_results
+from reduced_dynamics import catalogue
+from reduced_dynamics.commands import sweep_results
 from reduced_dynamics.commands.arguments import number, pairs, read_config
+from reduced_dynamics.commands.progress import Reporter
 from reduced_dynamics.core.errors import InputError, IntegrationError
 from reduced_dynamics.integration.problem import ATOL, DYNAMICS, METHODS, RTOL, THRESHOLD
+from reduced_dynamics.io.jsonable import printed
 
 DESCRIPTION = """\
 Integrate one trajectory for every point of a grid or a sample, and keep what happened.
@@ -122,14 +124,16 @@ def execute(options) -> int:
     where = {name: given.pop(name) for name in ("threads", "workers", "scheduler")}
     if options.resume and options.out is None:
         raise InputError(NOTHING_TO_RESUME)
-    plan = planned(options.system, **given)
+    system = catalogue.system(options.system)
+    given["full"] = catalogue.full_model(system) if options.full else None
+    plan = planned(system, **given)
     sweep_results.check_names(options, plan)
     for remark in plan.remarks:
         print(remark, file=sys.stderr)
     reporter, began = Reporter(), time.monotonic()
     with _target(options.out) as out, _terminable():
         try:
-            perform(plan, out, options.resume, progress=reporter, **where)
+            computed = perform(plan, out, options.resume, progress=reporter, **where)
         except (SweepInterrupted, KeyboardInterrupt) as stopped:
             reporter.close()
             print(f"simulate.py: {_how_to_resume(options, stopped)}", file=sys.stderr)
@@ -138,14 +142,13 @@ def execute(options) -> int:
             reporter.close()
         seconds = time.monotonic() - began
         found = summary(out)
-        computed = reporter.done - reporter.before
         if not options.json:
             print("\n".join(as_text(plan, found, options.out, computed, seconds)))
         useless = _useless(found)
         lines, results = ([], {}) if useless else sweep_results.report(out, options)
     if options.json:
         described = as_json(plan, found, options.out, computed, seconds)
-        print(json.dumps(described | results, indent=1))
+        print(printed(described | results))
     elif lines:
         print("\n".join(lines))
     if useless:
@@ -186,7 +189,6 @@ def arguments(options) -> dict[str, Any]:
     }
     for name, key in (("set", "parameters"), ("start", "start"), ("clamp", "clamp")):
         found[key] = dict(config.get(name, {})) | pairs(name, getattr(options, name))
-    found["full"] = options.full
     for name in ("points", "seed", "block", "threads", "workers"):
         value = getattr(options, name)
         found[name] = None if value is None else _whole(name, value)
@@ -288,44 +290,10 @@ def _how_to_resume(options, stopped) -> str:
     return f"{said}; go on with: simulate.py {shlex.join(words)}"
 
 
-class Reporter(progress.Reporter):
-    """Points, rate and time left, silent for two seconds."""
-
-    def __init__(self, stream=None):
-        super().__init__(stream)
-        self.done = self.before = 0
-        self.began: float | None = None
-
-    def __call__(self, done: int, before: int, total: int) -> None:
-        now = time.monotonic()
-        self.done, self.before = done, before
-        if self.began is None:
-            self.began = now
-        if now < self.next or done == before:
-            return
-        self.next = now + self.every
-        rate = (done - before) / (now - self.began)
-        text = (
-            f"{done} of {total} points ({100.0 * done / total:.1f} %), {rate:.4g} a second, "
-            f"{_duration((total - done) / rate)} left"
-        )
-        self.stream.write(f"\r{text}\x1b[K" if self.live else f"{text}\n")
-        self.stream.flush()
-        self.shown = True
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100.0:
-        return f"{seconds:.0f} s"
-    if seconds < 6000.0:
-        return f"{seconds / 60.0:.0f} min"
-    return f"{seconds / 3600.0:.1f} h"
-
-
 def as_json(plan, found, out, computed: int, seconds: float) -> dict[str, Any]:
     """The object that ``sweep --json`` prints."""
     return {
-        "system": plan.settings.resolved.name,
+        "system": plan.settings.system.name,
         "plan": plan.identity,
         "dims": dict(zip(plan.dims, plan.shape, strict=True)),
         "out": out,
@@ -348,7 +316,7 @@ def as_text(plan, found, out, computed: int, seconds: float) -> list[str]:
     held = (("", settings.parameters), ("start ", settings.start), ("clamped ", settings.clamp))
     fixed = ", ".join(f"{word}{k}={v}" for word, given in held for k, v in given.items())
     lines = [
-        f"{settings.resolved.name}: {found.points} point{'s' * (found.points != 1)} ({shape})"
+        f"{settings.system.name}: {found.points} point{'s' * (found.points != 1)} ({shape})"
         f"{', ' if fixed else ''}{fixed}"
     ]
     before = found.points - computed

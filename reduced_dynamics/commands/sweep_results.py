@@ -63,13 +63,11 @@ def check_names(options, plan) -> None:
     if not options.fit and options.map is None:
         return
     from reduced_dynamics.sweeping import laws, regimes
-    from reduced_dynamics.sweeping.variables import variables
 
-    kept = variables(plan)
     for spec in options.fit:
-        laws.check(plan, kept, spec)
+        laws.check(plan, spec)
     if options.map is not None:
-        regimes.check(plan, kept, options.map)
+        regimes.check(plan, options.map)
 
 
 def report(path: Path, options) -> tuple[list[str], dict[str, Any]]:
@@ -184,21 +182,21 @@ def _law_json(law) -> dict[str, Any]:
         "of": law.of,
         "over": law.over,
         "at": law.at,
-        "x": law.x.tolist(),
-        "y": law.y.tolist(),
+        "x": law.x,
+        "y": law.y,
         "left_out": law.left_out,
         "exponent": law.fit.slope,
-        "interval": [_number(v) for v in law.fit.interval],
+        "interval": law.fit.interval,
         "level": law.fit.level,
-        "factor": float(np.exp(law.fit.intercept)),
-        "residual": law.residual.tolist(),
-        "local": [_number(v) for v in law.fit.local],
-        "local_limit": _number(law.exponent.value),
-        "local_limit_error": _number(law.exponent.error),
+        "factor": np.exp(law.fit.intercept),
+        "residual": law.residual,
+        "local": law.fit.local,
+        "local_limit": law.exponent.value,
+        "local_limit_error": law.exponent.error,
         "simple": law.simple,
-        "prefactor": None if law.ratio is None else law.ratio.tolist(),
-        "prefactor_limit": _number(law.prefactor.value) if law.prefactor else None,
-        "prefactor_limit_error": _number(law.prefactor.error) if law.prefactor else None,
+        "prefactor": law.ratio,
+        "prefactor_limit": law.prefactor.value if law.prefactor else None,
+        "prefactor_limit_error": law.prefactor.error if law.prefactor else None,
         "noise": law.noise,
     }
 
@@ -223,23 +221,14 @@ def _map_text(mapped) -> list[str]:
 
 
 def _map_json(mapped) -> dict[str, Any]:
-    values = mapped.values.tolist()
     return {
         "of": mapped.of,
         "names": list(mapped.names),
-        "x": mapped.x.tolist(),
-        "y": mapped.y.tolist(),
-        "values": _plain(values),
+        "x": mapped.x,
+        "y": mapped.y,
+        "values": mapped.values,
         "orders": list(mapped.orders),
         "counts": list(mapped.counts),
         "incomplete": mapped.incomplete,
         "at": mapped.at,
     }
-
-
-def _plain(values):
-    return [_plain(v) for v in values] if isinstance(values, list) else _number(values)
-
-
-def _number(value) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -18,7 +18,7 @@ def execute(options) -> int:
     if options.system:
         print("\n".join(describe(catalogue.system(options.system))))
         return 0
-    for system in map(catalogue.system, catalogue.offered("systems")):
+    for system in catalogue.everything("systems"):
         print(f"{system.name:10} {system.title}")
         print(f"{'':10} {len(system.coordinates)} coordinates; parameters:", end=" ")
         print(", ".join(f"{p.name}={_default(p)}" for p in system.parameters))

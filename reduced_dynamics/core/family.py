@@ -36,7 +36,7 @@ class Family:
         Experiments (`experiments.experiment.Experiment`) by name, ``"order"`` for
         ``"FAMILY.order"``.
     reports : mapping of str to str
-        What ``derive`` prints (`derivations.documents.Report`), by the name of the system.
+        What ``derive`` prints (`derivations.core.report.Report`), by the name of the system.
     pictures : mapping of str to str
         How a system's trajectory is drawn (trajectory → figure) where the general figure does not
         do, by the name of the system.

@@ -113,10 +113,11 @@ def location(package: str) -> str | None:
         spec = find_spec(package)
     except (ImportError, ValueError):
         return None
-    if spec is None or not spec.has_location:
+    if spec is None:
         return None
-    folders = spec.submodule_search_locations
-    return str(Path(next(iter(folders)))) if folders else spec.origin
+    if folders := spec.submodule_search_locations:  # also of a package without __init__.py
+        return str(Path(next(iter(folders))))
+    return spec.origin if spec.has_location else None
 
 
 @cache

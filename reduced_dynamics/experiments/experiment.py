@@ -21,8 +21,6 @@ from reduced_dynamics.experiments.setting import Setting, Settings
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from reduced_dynamics.experiments.result import Result
-
 
 @dataclass(frozen=True)
 class Context:
@@ -95,7 +93,7 @@ class Experiment:
         From a conclusion's numbers (as JSON has them) to the findings, the answer first. Pure: the
         verdicts follow from the numbers alone.
     draw : callable
-        From a `Result`, which may come from a file, to a matplotlib figure.
+        From a `result.Result`, which may come from a file, to a matplotlib figure.
     settings : tuple of Setting
     title : str
         A few words, for lists and headings.
@@ -113,7 +111,7 @@ class Experiment:
     work: Callable[[Settings, Any, Context], Any]
     conclude: Callable[[Settings, Mapping[str, Any]], Conclusion]
     judge: Callable[[Mapping[str, Any]], Sequence[Finding]]
-    draw: Callable[[Result], Figure]
+    draw: Callable[[Any], Figure]
     settings: tuple[Setting, ...] = ()
     title: str = ""
     claim: str = ""

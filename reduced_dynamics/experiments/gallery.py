@@ -19,7 +19,6 @@ from reduced_dynamics.experiments import page
 from reduced_dynamics.experiments.experiment import Context, Experiment
 from reduced_dynamics.experiments.perform import (
     ExperimentInterrupted,
-    as_json,
     perform,
     source,
     versions,
@@ -27,6 +26,7 @@ from reduced_dynamics.experiments.perform import (
 from reduced_dynamics.experiments.result import Result
 from reduced_dynamics.experiments.setting import collect
 from reduced_dynamics.io import files
+from reduced_dynamics.io.jsonable import plain
 from reduced_dynamics.plotting.style import save_figure
 
 
@@ -161,7 +161,7 @@ def _kept(
         found = Result.load(folder / f"{experiment.name}.nc", experiment)
     except InputError:
         return None
-    settings = as_json(collect(experiment.settings, given, size, experiment.name))
+    settings = plain(collect(experiment.settings, given, size, experiment.name))
     same = (
         found.settings == settings
         and found.source == source(experiment)

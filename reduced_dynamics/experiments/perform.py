@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import multiprocessing
 import shutil
 import time
@@ -23,6 +22,7 @@ from reduced_dynamics.experiments.experiment import Conclusion, Context, Experim
 from reduced_dynamics.experiments.result import Result
 from reduced_dynamics.experiments.setting import Settings, collect
 from reduced_dynamics.io import bundle, files
+from reduced_dynamics.io.jsonable import plain
 from reduced_dynamics.io.versions import versions
 from reduced_dynamics.training.loop import TrainingInterrupted
 
@@ -99,12 +99,12 @@ def conclude(
 ) -> Result:
     """The result that follows from the parts."""
     found = experiment.conclude(settings, outcomes)
-    numbers = as_json(found.numbers)
+    numbers = plain(found.numbers)
     findings = tuple(finding.filled(numbers) for finding in experiment.judge(numbers))
     return Result(
         experiment=experiment.name,
         size=size,
-        settings=as_json(settings),
+        settings=plain(settings),
         numbers=numbers,
         findings=findings,
         data=_dataset(found, settings),
@@ -140,19 +140,6 @@ def source(experiment: Experiment) -> str:
     return identity(experiment.parts, experiment.work, experiment.conclude, experiment.judge)[:16]
 
 
-def as_json(value: Any) -> Any:
-    """Numbers as JSON has them: no arrays, no numpy scalars; None for what is not finite."""
-    if isinstance(value, Mapping):
-        return {str(key): as_json(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_json(one) for one in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return as_json(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
 def _dataset(found: Conclusion, settings: Mapping[str, Any]):
     import xarray
 
@@ -160,7 +147,7 @@ def _dataset(found: Conclusion, settings: Mapping[str, Any]):
         name: (dims, np.asarray(values), {"long_name": meaning})
         for name, (dims, values, meaning) in found.data.items()
     }
-    return xarray.Dataset(variables, attrs={"settings": json.dumps(as_json(settings))})
+    return xarray.Dataset(variables, attrs={"settings": json.dumps(plain(settings))})
 
 
 # ---------------------------------------------------------------- parts
@@ -168,7 +155,7 @@ def _dataset(found: Conclusion, settings: Mapping[str, Any]):
 
 def _folder(experiment: Experiment, settings: Settings, context: Context) -> Path:
     """Where the parts of an experiment with these settings and sources are kept."""
-    identity = [as_json(settings), source(experiment), versions()]
+    identity = [plain(settings), source(experiment), versions()]
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     root = cache.directory() / "experiments" if context.keep is None else Path(context.keep)
     return root / f"{experiment.name}-{digest}"

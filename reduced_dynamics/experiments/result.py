@@ -20,7 +20,7 @@ from reduced_dynamics.core.trajectory import Trajectory
 from reduced_dynamics.experiments.experiment import Experiment
 from reduced_dynamics.experiments.finding import WIDTH, Finding, fill, wrapped
 from reduced_dynamics.io import bundle, files
-from reduced_dynamics.io.storage import dumps, loads
+from reduced_dynamics.io.jsonable import dumps, loads
 
 if TYPE_CHECKING:
     import xarray

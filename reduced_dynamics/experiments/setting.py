@@ -97,6 +97,25 @@ class Setting:
         return found
 
 
+def of_parameters(parameters: Sequence[Parameter], **sizes: tuple) -> tuple[Setting, ...]:
+    """Settings that are parameters of a system or of a full model.
+
+    Parameters
+    ----------
+    parameters : sequence of Parameter
+    **sizes : tuple of three
+        Values at full, quick and tiny of those that do not have their default.
+    """
+    values = {p.name: sizes.get(p.name, (p.default,) * 3) for p in parameters}
+    return tuple(
+        Setting(
+            p.name, values[p.name][0], p.meaning, *values[p.name][1:], kind=p.kind, low=p.low,
+            high=p.high, choices=p.choices,
+        )
+        for p in parameters
+    )  # fmt: skip
+
+
 def seeds(name: str, value: Any) -> tuple[int, ...]:
     """``5`` is the seeds 0 to 4; ``"3,7"`` those two, and ``"3,"`` that one.
 

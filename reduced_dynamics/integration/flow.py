@@ -54,6 +54,9 @@ class _Clock:
     #: Every so many steps (ten times as many where a Jacobian is costly), look whether LSODA's
     #: explicit method is limited by stability: whether step times largest rate exceeds this.
     LOOK, STABILITY = 100, 0.3
+    #: LSODA's implicit method renews its Jacobian at least every 20 steps (ODEPACK's MSBP); where
+    #: so many have passed without a new one, it is the explicit method that steps.
+    LASTS = 21
 
     def __init__(self, problem: Problem):
         self.problem = problem
@@ -71,7 +74,7 @@ class _Clock:
 
         options = self.problem.options
         local = max(_local(self.problem.system, self.method), self.relief)
-        self.steps = 0
+        self.steps = self.renewed = self.jacobians = 0
         self.solver = getattr(scipy.integrate, self.method)(
             self.chart.rate if self.tempo is None else self._rate,
             0.0,
@@ -132,10 +135,10 @@ class _Clock:
         156 000 steps for musat19 at N = 10⁴, against 4 000). The run goes on with BDF.
         """
         every = self.LOOK * (10 if self.problem.system.hints.costly else 1)
-        if self.method != "LSODA" or self.steps % every:
-            return False
-        explicit = self.solver._lsoda_solver._integrator.iwork[18] == 1
-        if not explicit:
+        if self.solver.njev != self.jacobians:
+            self.jacobians, self.renewed = self.solver.njev, self.steps
+        explicit = self.steps - self.renewed >= self.LASTS
+        if self.method != "LSODA" or self.steps % every or not explicit:
             return False
         jacobian = self.chart.jacobian(0.0, self.solver.y)
         rates = np.linalg.eigvals(jacobian) if np.isfinite(jacobian).all() else np.inf

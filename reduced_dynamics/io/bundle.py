@@ -10,7 +10,8 @@ import numpy as np
 
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.core.trajectory import Trajectory
-from reduced_dynamics.io.storage import _jsonable, assemble, disassemble, dumps, loads
+from reduced_dynamics.io.jsonable import dumps, exact, loads
+from reduced_dynamics.io.parts import assemble, disassemble
 
 _FORMAT = "reduced_dynamics bundle 1"
 
@@ -43,7 +44,7 @@ def encode(value: Any) -> bytes:
                 return {str(k): taken_apart(v) for k, v in value.items()}
             case list() | tuple():
                 return [taken_apart(v) for v in value]
-        return _jsonable(value)
+        return exact(value)
 
     tree = dumps(taken_apart(value))
     content = io.BytesIO()

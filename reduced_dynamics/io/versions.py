@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import platform
 from functools import cache
+from importlib.metadata import version
 
 import numpy as np
 
 from reduced_dynamics._version import __version__
 
 
-def versions() -> dict[str, str]:
-    """Those of this package, Python, numpy, scipy, numba."""
-    return dict(_versions())
+def versions(*further: str) -> dict[str, str]:
+    """Those of this package, Python, numpy, scipy, numba, and of `further` installed packages."""
+    return _versions() | {package: version(package) for package in further}
 
 
 @cache

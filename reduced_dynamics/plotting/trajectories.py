@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,12 +43,14 @@ if TYPE_CHECKING:
 NOTICEABLE = 0.01
 
 
-def noticeable(trajectory: Trajectory) -> list[str]:
-    """The coordinates that move by more than 1 % of the largest move, largest first."""
-    moves = _moves(trajectory).max(axis=0)
+def noticeable(trajectory: Trajectory, names: Sequence[str] | None = None) -> list[str]:
+    """Those of `names` (the coordinates) that move by more than 1 % of the largest move, largest
+    first."""
+    names = trajectory.coordinates if names is None else names
+    moves = _moves(np.column_stack([trajectory[name] for name in names])).max(axis=0)
     largest = moves.max(initial=0.0)
     order = np.argsort(-moves, kind="stable")
-    return [trajectory.coordinates[k] for k in order if moves[k] > NOTICEABLE * largest]
+    return [names[k] for k in order if moves[k] > NOTICEABLE * largest]
 
 
 def plot_coordinates(
@@ -213,7 +215,12 @@ def trajectory_figure(trajectory: Trajectory) -> Figure:
     return figure
 
 
-def overlay_figure(reduced: Trajectory, full: Trajectory, xscale: str = "linear") -> Figure:
+def overlay_figure(
+    reduced: Trajectory,
+    full: Trajectory,
+    xscale: str = "linear",
+    names: Sequence[str] | None = None,
+) -> Figure:
     """A reduced trajectory as lines under the full model's as points.
 
     Parameters
@@ -223,6 +230,8 @@ def overlay_figure(reduced: Trajectory, full: Trajectory, xscale: str = "linear"
         far as any of them moves noticeably; an observable of `full` with "outside" in its name
         gets a panel of its own.
     xscale : {"linear", "log"}
+    names : sequence of str, optional
+        Coordinates or observables of both to be shown; the coordinates that they share by default.
 
     Returns
     -------
@@ -233,13 +242,13 @@ def overlay_figure(reduced: Trajectory, full: Trajectory, xscale: str = "linear"
     InputError
         If the two have no coordinate in common.
     """
-    shared = [name for name in reduced.coordinates if name in full.coordinates]
+    shared = list(names or (name for name in reduced.coordinates if name in full.coordinates))
     if not shared:
         raise InputError(
             f"'{reduced.system}' and '{full.system}' share no coordinate; "
             "compare a full model with the reduction of that model"
         )
-    moving = {*noticeable(reduced), *noticeable(full)}.intersection(shared) or set(shared)
+    moving = {*noticeable(reduced, shared), *noticeable(full, shared)} or set(shared)
     families: dict[str, list[str]] = {}
     for name in shared:
         families.setdefault(re.match(r"[A-Za-z]*", name)[0], []).append(name)
@@ -269,16 +278,16 @@ def overlay_figure(reduced: Trajectory, full: Trajectory, xscale: str = "linear"
 # Data
 
 
-def _moves(trajectory: Trajectory) -> np.ndarray:
-    """Distance of every coordinate from its start, shape (n, d); 0 where it is not finite."""
-    z = np.where(drawable(trajectory.z), trajectory.z, trajectory.z[0])
+def _moves(z: np.ndarray) -> np.ndarray:
+    """Distance of every column from its start, shape (n, d); 0 where it is not finite."""
+    z = np.where(drawable(z), z, z[0])
     moves = np.abs(z - np.where(drawable(z[0]), z[0], 0.0))
     return np.where(drawable(moves), moves, 0.0)
 
 
 def _start(trajectory: Trajectory) -> float:
     """Where logarithmic time begins: the power of ten before anything moves or happens."""
-    moves = _moves(trajectory)
+    moves = _moves(trajectory.z)
     moving = (moves > NOTICEABLE * moves.max(axis=0)).any(axis=1) & (trajectory.t > 0)
     first = trajectory.t[moving][:1].tolist()
     first += [c.t for c in trajectory.crossings if c.t > 0]
@@ -349,7 +358,7 @@ def _time_label(trajectory: Trajectory) -> str:
 
 def _overlay(ax, reduced, full, names, moving, xscale) -> None:
     """One family of coordinates: `reduced` as lines, `full` as some thirty points a line."""
-    styles = line_styles(reduced.coordinates)
+    styles = line_styles(names) | line_styles(reduced.coordinates)
     _time_axis(full, ax, xscale)
     t = _times(reduced, xscale)
     spaced = np.geomspace if xscale == "log" and _has_duration(full) else np.linspace

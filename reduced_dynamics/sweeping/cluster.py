@@ -15,8 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 from reduced_dynamics.core.errors import InputError, ReducedDynamicsError
-from reduced_dynamics.sweeping.settings import derivation
-from reduced_dynamics.sweeping.work import Task, compute
+from reduced_dynamics.sweeping.work import Task, compute, derivation
 
 log = logging.getLogger(__name__)
 
@@ -45,19 +44,19 @@ class WorkersLost(ReducedDynamicsError):
 class Cluster:
     """Workers of a running scheduler, or `workers` processes of this machine."""
 
-    def __init__(self, workers: int | None, address: str | None):
+    def __init__(self, workers: int | None, address: str | None, homes: tuple[str, ...]):
         if address is not None and not _ADDRESS.fullmatch(str(address)):
             raise InputError(
                 f"'{address}' is no address of a dask scheduler, such as tcp://localhost:8786; "
                 "`dask scheduler` prints its own"
             )
-        self.workers, self.address = workers, address
+        self.workers, self.address, self.homes = workers, address, homes
 
     def __enter__(self) -> Cluster:
         self._open = ExitStack()
         try:
             self.client = self._open.enter_context(self._client())
-            _same_everywhere(self.client)
+            _same_everywhere(self.client, self.homes)
         except BaseException:
             self._open.close()
             raise
@@ -208,22 +207,23 @@ def _deaf():
     return Deaf()
 
 
-def _same_everywhere(client) -> None:
+def _same_everywhere(client, homes: tuple[str, ...]) -> None:
     """Refuse workers that would compute something else."""
     if not client.nthreads():
         log.info("the scheduler has no workers yet; waiting for the first")
         client.wait_for_workers(1)
     try:
-        found = client.run(derivation)
+        found = client.run(derivation, homes)
     except Exception as error:
         raise InputError(
             f"the workers cannot use this package ({str(error).splitlines()[0][:80]}); install "
             "the same version there"
         ) from None
+    own = derivation(homes)
     for address, other in found.items():
-        if other != derivation():
+        if other != own:
             raise InputError(
                 f"the worker {address} derives other equations ({other}) than this process "
-                f"({derivation()}): the package or its dependencies differ in version; install "
+                f"({own}): the package or its dependencies differ in version; install "
                 "the same on all machines"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import xarray
 
     from reduced_dynamics.sweeping.plan import Plan
-    from reduced_dynamics.sweeping.variables import Variable
 
 #: An extrapolated exponent this near to a multiple of ½ is taken to be it.
 SIMPLE = 0.02
@@ -138,7 +137,7 @@ def laws(dataset: xarray.Dataset, spec: str, level: float = 0.95) -> list[Law]:
     return found
 
 
-def check(plan: Plan, variables: Sequence[Variable], spec: str) -> None:
+def check(plan: Plan, spec: str) -> None:
     """Refuse what `laws` will refuse of the results of a plan, before they are computed.
 
     Raises
@@ -146,10 +145,10 @@ def check(plan: Plan, variables: Sequence[Variable], spec: str) -> None:
     InputError
     """
     of, over, _ = parse(spec)
-    dimensions = {s.name: s.quantity.kind != "text" for s in (*plan.axes, *plan.ranges)}
+    dimensions = {s.name: s.quantity.kind != "text" for s in plan.swept.values()}
     if plan.settings.at:
         dimensions["at"] = not any(isinstance(t, str) for t in plan.settings.at)
-    _check(of, over, {v.name: v.timed for v in variables if v.dtype != "str"}, dimensions)
+    _check(of, over, {v.name: v.timed for v in plan.variables if v.dtype != "str"}, dimensions)
     if over != "at":
         values = next((a.values for a in plan.axes if a.name == over), plan.sampled.get(over))
         if len(np.unique(values)) < 2:

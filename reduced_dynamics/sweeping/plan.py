@@ -10,7 +10,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +21,9 @@ from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.core.expressions import evaluate
 from reduced_dynamics.core.system import ReducedSystem, numeric
 from reduced_dynamics.sweeping.axes import START, Axis, Range, axis, quantities, sampled
+from reduced_dynamics.sweeping.kept import kept
 from reduced_dynamics.sweeping.settings import FULL_START, Settings
+from reduced_dynamics.sweeping.variables import Variable
 
 SAMPLINGS = ("random", "sobol", "halton", "lhs")
 #: The dimension of sampled points, where there is a grid as well.
@@ -108,6 +110,25 @@ class Plan:
         unit = _unit_cube(len(self.ranges), self.samples, self.sampling, self.seed)
         return {r.name: r.place(unit[:, k]) for k, r in enumerate(self.ranges)}
 
+    @cached_property
+    def variables(self) -> tuple[Variable, ...]:
+        """What is kept of every point.
+
+        Raises
+        ------
+        InputError
+            If a result bears the name of something swept.
+        """
+        found = kept(self.settings, self.forms)
+        for name in sorted({v.name for v in found} & {*self.swept, "point", "at"}):
+            raise InputError(f"'{name}' is a result as well as something swept; rename one of them")
+        return found
+
+    @property
+    def swept(self) -> dict[str, Axis | Range]:
+        """What is swept, by name."""
+        return {s.name: s for s in (*self.axes, *self.ranges)}
+
     @property
     def identity(self) -> dict[str, Any]:
         """Everything that results depend on, as JSON has it; two equal ones are the same sweep."""
@@ -149,8 +170,8 @@ def plan(
         For anything unknown, empty or contradictory.
     """
     grid, random = dict(grid or {}), dict(random or {})
-    system = settings.resolved
-    further = _trainings(settings)
+    system = settings.system
+    further = settings.full.settings if settings.full else ()
     everything = quantities(system, _startable(settings, grid, further), further)
     for name in [*grid, *random, *settings.parameters]:
         if settings.full and name.startswith(START):
@@ -186,23 +207,16 @@ def plan(
         block = _block(found, known)
     elif not isinstance(block, int | np.integer) or block < 1:
         raise InputError(f"a block has at least one point, not {block}")
-    block = min(int(block), len(found))
-    return Plan(settings, axes, ranges, points, seed, sampling, block, forms)
-
-
-def _trainings(settings: Settings):
-    if not settings.full:
-        return ()
-    from reduced_dynamics.sweeping.full import training_parameters
-
-    return training_parameters(settings.resolved)
+    made = replace(found, block=min(int(block), len(found)), forms=forms)
+    made.variables  # noqa: B018  (names that meet are refused now)
+    return made
 
 
 def _startable(settings: Settings, grid: Mapping[str, Any], further) -> dict[str, str]:
     """Coordinates of the system as the fixed parameters make it, and as the grid does."""
     if settings.full:
         return {}
-    own = settings.resolved
+    own = settings.system
     if own.adapt is not None:
         given = {k: v for k, v in settings.parameters.items() if k not in grid}
         try:
@@ -270,9 +284,8 @@ def _forms(plan: Plan, further) -> Iterator[tuple[ReducedSystem, dict[str, Any]]
     Expressions are tried there.
     """
     settings = plan.settings
-    system, others = settings.resolved, {p.name for p in further}
-    swept = [name for name in (*(a.name for a in plan.axes), *(r.name for r in plan.ranges))
-             if not name.startswith(START)]  # fmt: skip
+    system, others = settings.system, {p.name for p in further}
+    swept = [name for name in plan.swept if not name.startswith(START)]
     shaping = [name for name in swept if name in system.structure]
     combinations = math.prod(len(_values_of(plan, name)) for name in shaping)
     if combinations > MOST_FORMS:
@@ -316,7 +329,7 @@ def _check_expressions(settings: Settings, own: ReducedSystem, values) -> None:
     if settings.full:
         return
     if settings.t_end == "auto":
-        if not (own.horizon.missing and settings.resolved.horizon.bound):
+        if not (own.horizon.missing and settings.system.horizon.bound):
             own.horizon.of(own.name)
     elif isinstance(settings.t_end, str):
         evaluate(settings.t_end, numbers)

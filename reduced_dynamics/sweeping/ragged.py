@@ -2,22 +2,21 @@
 
 CF's contiguous ragged arrays: the rows of a point follow those of the point before, and
 ``row_size`` says how many each has. With ``xarray.open_zarr(store, group="trajectories/0",
-consolidated=False)`` any reader can take them apart; `sweep_trajectory` gives a `Trajectory`.
+consolidated=False)`` any reader can take them apart; `reading.sweep_trajectory` gives a
+`Trajectory`.
 """
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.core.trajectory import Trajectory
-from reduced_dynamics.io import storage
+from reduced_dynamics.io.jsonable import dumps, loads
+from reduced_dynamics.io.parts import assemble, disassemble
 from reduced_dynamics.sweeping import damage, disk
 
 FOLDER = "trajectories"
@@ -120,42 +119,13 @@ def intact(path: Path, block: int) -> bool:
     return True
 
 
-def sweep_trajectory(path, point: int) -> Trajectory:
-    """The trajectory of one point of a sweep that kept them.
-
-    Parameters
-    ----------
-    path : str or os.PathLike
-        The store.
-    point : int
-        Its number, in the order of the dimension "point" of the store.
-
-    Raises
-    ------
-    InputError
-        If there is none: not kept, not computed yet, refused, damaged, or out of range.
-    """
+def read(path: Path, block: int, place: int) -> Trajectory | None:
+    """The trajectory at a place of its block; None if there is none."""
     import zarr
 
-    from reduced_dynamics.sweeping.store import attributes
-
-    about = attributes(Path(path))
-    identity, sizes = json.loads(about["plan"]), json.loads(about["dims"]).values()
-    if "trajectory" not in identity["keep"]:
-        raise InputError(f"'{path}' has no trajectories; keep them with --keep events,trajectory")
-    if not 0 <= point < math.prod(sizes):
-        raise InputError(f"'{path}' has no point {point}; they are numbered from 0")
-    block, place = divmod(point, identity["block"])
-    if not (Path(path) / FOLDER / str(block)).is_dir():
-        raise InputError(f"point {point} of '{path}' has not been computed")
-    if about["format_version"] > 1 and not intact(Path(path), block):
-        raise damage.refusal(Path(path), f"{FOLDER}/{block}")
-    with damage.reading(Path(path), f"{FOLDER}/{block}"):
-        group = zarr.open_group(str(path), path=f"{FOLDER}/{block}", mode="r")
-        header = str(group["header"][place])
-        if not header:
-            raise InputError(f"point {point} of '{path}' has no trajectory; see its `reason`")
-        return _assembled(group, storage.loads(header), place)
+    group = zarr.open_group(str(path), path=f"{FOLDER}/{block}", mode="r")
+    header = str(group["header"][place])
+    return _assembled(group, loads(header), place) if header else None
 
 
 def _assembled(group, header, place: int) -> Trajectory:
@@ -175,7 +145,7 @@ def _assembled(group, header, place: int) -> Trajectory:
             names = group["crossing_name"][last - int(sizes[-1]) : last].tolist()
     if not len(arrays["nodes"]) and len(arrays["t"]) > 1:
         del arrays["nodes"]
-    return storage.assemble(header, names, arrays)
+    return assemble(header, names, arrays)
 
 
 def _parts(run: Trajectory | None) -> tuple[str, dict[str, np.ndarray], list[str]]:
@@ -183,9 +153,9 @@ def _parts(run: Trajectory | None) -> tuple[str, dict[str, np.ndarray], list[str
     if run is None:
         return "", {}, []
     stats = {k: v for k, v in run.stats.items() if k != "wall_s"}
-    header, arrays = storage.disassemble(run.with_(stats=stats))
+    header, arrays = disassemble(run.with_(stats=stats))
     arrays["observables"] = arrays["observables"].T
-    return storage.dumps(header), arrays, [c.name for c in run.crossings]
+    return dumps(header), arrays, [c.name for c in run.crossings]
 
 
 def _union(names) -> list[str]:

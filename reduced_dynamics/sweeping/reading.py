@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reduced_dynamics.core.errors import InputError
-from reduced_dynamics.sweeping import damage, store
+from reduced_dynamics.core.trajectory import Trajectory
+from reduced_dynamics.sweeping import damage, layout, ragged, store
 from reduced_dynamics.sweeping.variables import COMPLETE, FAILED, MISSING, REASON, REFUSED, STATUS
 
 if TYPE_CHECKING:
@@ -93,8 +94,43 @@ def open_sweep(path) -> xarray.Dataset:
 def _coordinates(about) -> dict[str, int]:
     """What is swept, and in how many chunks it lies on the disk."""
     points = math.prod(json.loads(about["dims"]).values())
-    found = dict.fromkeys(about["coordinates"].split(), -(-points // store.CHUNK))
+    found = dict.fromkeys(about["coordinates"].split(), -(-points // layout.CHUNK))
     return found | ({"at": 1} if json.loads(about["plan"])["at"] else {})
+
+
+def sweep_trajectory(path, point: int) -> Trajectory:
+    """The trajectory of one point of a sweep that kept them.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The store.
+    point : int
+        Its number, in the order of the dimension "point" of the store.
+
+    Raises
+    ------
+    InputError
+        If there is none: not kept, not computed yet, refused, damaged, or out of range.
+    """
+    path = path_of(path)
+    about = store.attributes(path)
+    identity, sizes = json.loads(about["plan"]), json.loads(about["dims"]).values()
+    if "trajectory" not in identity["keep"]:
+        raise InputError(f"'{path}' has no trajectories; keep them with --keep events,trajectory")
+    if not 0 <= point < math.prod(sizes):
+        raise InputError(f"'{path}' has no point {point}; they are numbered from 0")
+    block, place = divmod(point, identity["block"])
+    name = f"{ragged.FOLDER}/{block}"
+    if not (path / name).is_dir():
+        raise InputError(f"point {point} of '{path}' has not been computed")
+    if about["format_version"] > 1 and not ragged.intact(path, block):
+        raise damage.refusal(path, name)
+    with damage.reading(path, name):
+        found = ragged.read(path, block, place)
+    if found is None:
+        raise InputError(f"point {point} of '{path}' has no trajectory; see its `reason`")
+    return found
 
 
 def path_of(path) -> Path:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import xarray
 
     from reduced_dynamics.sweeping.plan import Plan
-    from reduced_dynamics.sweeping.variables import Variable
 
 #: What `order` maps instead of a number.
 ORDER = "order"
@@ -143,7 +142,7 @@ def regimes(
     )
 
 
-def check(plan: Plan, variables: Sequence[Variable], of: str) -> None:
+def check(plan: Plan, of: str) -> None:
     """Refuse what `regimes` will refuse of the results of a plan, before they are computed.
 
     Raises
@@ -152,11 +151,11 @@ def check(plan: Plan, variables: Sequence[Variable], of: str) -> None:
     """
     swept = {a.name: a.values for a in plan.axes} | plan.sampled
     several = [name for name, values in swept.items() if len(np.unique(values)) > 1]
-    numeric = {s.name for s in (*plan.axes, *plan.ranges) if s.quantity.kind != "text"}
+    numeric = {s.name for s in plan.swept.values() if s.quantity.kind != "text"}
     _check_axes(tuple(several), several, numeric)
     timed = len(plan.settings.at) > 1
-    known = {v.name: v.timed and timed for v in variables if v.dtype != "str"}
-    _wanted(of, None, known, [v.name for v in variables if v.kind == "events"])
+    known = {v.name: v.timed and timed for v in plan.variables if v.dtype != "str"}
+    _wanted(of, None, known, [v.name for v in plan.variables if v.kind == "events"])
 
 
 def _check_axes(names: tuple[str, ...], swept: list[str], numeric: set[str]) -> None:

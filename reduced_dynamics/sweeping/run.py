@@ -13,21 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reduced_dynamics.core.errors import InputError, check_interrupt, unknown
+from reduced_dynamics.core.progress import Progress, watched
 from reduced_dynamics.core.system import ReducedSystem
 from reduced_dynamics.sweeping import disk, reading, store
+from reduced_dynamics.sweeping.full import Trained
 from reduced_dynamics.sweeping.plan import Plan
 from reduced_dynamics.sweeping.plan import plan as make_plan
 from reduced_dynamics.sweeping.runners import Runner, chosen
-from reduced_dynamics.sweeping.settings import KEEP, Settings, by_name, derivation
-from reduced_dynamics.sweeping.variables import Variable, variables
-from reduced_dynamics.sweeping.work import Task
+from reduced_dynamics.sweeping.settings import KEEP, Settings
+from reduced_dynamics.sweeping.work import Task, derivation
 
 if TYPE_CHECKING:
     import xarray
-
-#: Called with the points stored by now, those stored before this run, and all of them.
-Progress = Callable[[int, int, int], None]
-
 
 NOTHING_TO_RESUME = "nothing is kept without --out NAME.zarr, so drop --resume, or add --out"
 
@@ -41,7 +38,7 @@ class SweepInterrupted(KeyboardInterrupt):
 
 
 def sweep(
-    system: ReducedSystem | str,
+    system: ReducedSystem,
     *,
     grid: Mapping[str, Any] | None = None,
     random: Mapping[str, Any] | None = None,
@@ -53,7 +50,7 @@ def sweep(
     clamp: Mapping[str, Any] | None = None,
     at: Sequence[float | str] = (),
     keep: Sequence[str] = KEEP,
-    full: bool = False,
+    full: Trained | None = None,
     out=None,
     resume: bool = False,
     threads: int | None = None,
@@ -67,7 +64,7 @@ def sweep(
 
     Parameters
     ----------
-    system : ReducedSystem or str
+    system : ReducedSystem
     grid : mapping of str to str or sequence
         Values of parameters, and as ``"start.NAME"`` of where coordinates start:
         ``"8:4096:log:40"`` (from, to, spacing, count), ``"last,uniform"``, or a sequence. All
@@ -85,8 +82,8 @@ def sweep(
         Times whose states are kept, or expressions over the parameters.
     keep : sequence of str
         Of "events", "final", "loss", "stats", "at" and "trajectory".
-    full : bool
-        Train the full model at every point, as ``validate`` does, instead of the reduced system
+    full : Trained, optional
+        The full model to train at every point, as ``validate`` does, instead of the reduced system
         alone; its settings (`seed`, `batch`, …) can be swept like parameters.
     out : path, optional
         The store, a directory ``NAME.zarr``; without it, results are kept in memory.
@@ -100,7 +97,7 @@ def sweep(
     block : int, optional
         Points that are computed and stored together.
     progress : callable, optional
-        Called with the points stored by now, those stored before this run, and all points.
+        Called with what is stored by now, in words, and which share of all points that is.
     **options
         t_end, method ("Rodas5P" by default), rtol, atol, threshold, dynamics, step and max_step
         of `integrate`. Flows by Rodas5P are integrated many at once (`ensemble.integrate_many`);
@@ -140,7 +137,7 @@ def sweep(
 
 
 def planned(
-    system: ReducedSystem | str,
+    system: ReducedSystem,
     *,
     grid: Mapping[str, Any] | None = None,
     random: Mapping[str, Any] | None = None,
@@ -164,7 +161,8 @@ def planned(
     for name in options:
         if name not in known:
             raise unknown("option of sweep", name, known)
-    settings = Settings(by_name(system), derivation=derivation(), **options)
+    settings = Settings(system, **options)
+    settings = replace(settings, derivation=derivation(settings.homes))
     return make_plan(
         settings, grid=grid, random=random, points=points, seed=seed, sampling=sampling, block=block
     )
@@ -184,31 +182,30 @@ def perform(
     workers: int | None = None,
     scheduler: str | None = None,
     progress: Progress | None = None,
-) -> None:
-    """Compute and store whatever a store lacks; see `sweep`."""
+) -> int:
+    """Compute and store whatever a store lacks, how many points that are; see `sweep`."""
+    progress = watched(progress)
     for name, value in (("threads", threads), ("workers", workers)):
         if value is not None and (not isinstance(value, int) or value < 1):
             raise InputError(f"{name} must be a whole number, at least 1, not {value}")
     if sum(x is not None for x in (threads, workers, scheduler)) > 1:
         raise InputError("give one of threads, workers and scheduler")
-    wanted = variables(plan)
     store.check_target(out)
     with ExitStack() as opened:
         with disk.alone(out):
             check(plan, out, resume)
-            kept = store.Store(out, plan, wanted) if store.exists(out) else None
+            kept = store.Store(out, plan) if store.exists(out) else None
             if kept is not None:
                 opened.callback(kept.close)
                 if kept.done().all():
-                    if progress is not None:
-                        progress(len(plan), len(plan), len(plan))
-                    return
-            runner = opened.enter_context(chosen(threads, workers, scheduler))
+                    _tell(progress, len(plan), plan)
+                    return 0
+            runner = opened.enter_context(chosen(threads, workers, scheduler, plan.settings.homes))
             if kept is None:
-                _undisturbed(store.create, out, plan, wanted)
-                kept = store.Store(out, plan, wanted)
+                _undisturbed(store.create, out, plan)
+                kept = store.Store(out, plan)
                 opened.callback(kept.close)
-        _complete(plan, wanted, kept, runner, progress)
+        return _complete(plan, kept, runner, progress)
 
 
 def check(plan: Plan, out: Path, resume: bool) -> None:
@@ -238,26 +235,29 @@ def check(plan: Plan, out: Path, resume: bool) -> None:
         )
 
 
-def _complete(plan: Plan, wanted, kept: store.Store, runner: Runner, progress) -> None:
+def _complete(plan: Plan, kept: store.Store, runner: Runner, progress: Progress) -> int:
     done = kept.done()
     sizes = [last - first for first, last in map(plan.span, range(plan.blocks))]
     before = stored = sum(size for size, known in zip(sizes, done, strict=True) if known)
     missing = [k for k in range(plan.blocks) if not done[k]]
-    if progress is not None:
-        progress(stored, before, len(plan))
-    outcomes = runner.run(_tasks(plan, wanted, missing), len(missing))
+    _tell(progress, stored, plan)
+    outcomes = runner.run(_tasks(plan, missing), len(missing))
     try:
         for task, results in outcomes:
             _undisturbed(kept.write, task.block, results)
             stored += sizes[task.block]
-            if progress is not None:
-                progress(stored, before, len(plan))
+            _tell(progress, stored, plan)
     except (KeyboardInterrupt, SystemError) as stopped:
         check_interrupt(stopped)
         stored = sum(size for size, known in zip(sizes, kept.done(), strict=True) if known)
         raise SweepInterrupted(stored, len(plan)) from None
     finally:
         outcomes.close()
+    return stored - before
+
+
+def _tell(progress: Progress, stored: int, plan: Plan) -> None:
+    progress(f"{stored} of {len(plan)} points stored", stored / len(plan))
 
 
 def _undisturbed(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -269,6 +269,6 @@ def _undisturbed(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
-def _tasks(plan: Plan, wanted: tuple[Variable, ...], blocks: list[int]) -> Iterator[Task]:
+def _tasks(plan: Plan, blocks: list[int]) -> Iterator[Task]:
     for block in blocks:
-        yield Task(block, plan.settings, plan.columns(*plan.span(block)), wanted)
+        yield Task(block, plan.settings, plan.columns(*plan.span(block)), plan.variables)

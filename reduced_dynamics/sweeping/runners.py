@@ -99,10 +99,12 @@ class Runner(Protocol):
         """Compute `total` tasks; yields each with its results as it ends."""
 
 
-def chosen(threads: int | None, workers: int | None, scheduler: str | None) -> Runner:
-    """What is asked for: a cluster, processes, or else threads."""
+def chosen(
+    threads: int | None, workers: int | None, scheduler: str | None, homes: tuple[str, ...]
+) -> Runner:
+    """What is asked for: a cluster, processes, or else threads; see `Settings.homes`."""
     if scheduler is not None or workers is not None:
         from reduced_dynamics.sweeping.cluster import Cluster
 
-        return Cluster(workers, scheduler)
+        return Cluster(workers, scheduler, homes)
     return Threads(threads or processors())

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache as memoised
-from pathlib import Path
 from typing import Any
 
-from reduced_dynamics.catalogue import SYSTEMS, get
-from reduced_dynamics.compilation.compiled import PRINTER
 from reduced_dynamics.core.errors import InputError, unknown
-from reduced_dynamics.core.identity import identity
 from reduced_dynamics.core.system import ReducedSystem
 from reduced_dynamics.integration.problem import ATOL, RTOL, THRESHOLD, Options
+from reduced_dynamics.io.jsonable import plain
+from reduced_dynamics.sweeping.full import Trained
 
 #: What can be kept of every point, and what is unless said otherwise.
 KEPT = {
@@ -39,8 +35,7 @@ class Settings:
 
     Attributes
     ----------
-    system : str or ReducedSystem
-        By its name if it comes with the package.
+    system : ReducedSystem
     parameters, start, clamp : mapping
         Those that all points share.
     t_end, method, rtol, atol, threshold, dynamics, step, max_step
@@ -49,13 +44,13 @@ class Settings:
         Times, or expressions over the parameters.
     keep : tuple of str
         Names of `KEPT`.
-    full : bool
-        Whether the full model is trained at every point, instead of the reduced system alone.
+    full : Trained, optional
+        The full model that is trained at every point, instead of the reduced system alone.
     derivation : str
         Hash of the sources that the results follow from.
     """
 
-    system: str | ReducedSystem
+    system: ReducedSystem
     parameters: Mapping[str, Any] = field(default_factory=dict)
     start: Mapping[str, Any] = field(default_factory=dict)
     clamp: Mapping[str, Any] = field(default_factory=dict)
@@ -69,7 +64,7 @@ class Settings:
     max_step: float | None = None
     at: tuple[float | str, ...] = ()
     keep: tuple[str, ...] = KEEP
-    full: bool = False
+    full: Trained | None = None
     derivation: str = ""
 
     def __post_init__(self):
@@ -115,10 +110,6 @@ class Settings:
             raise InputError(FULL_START.format("--start"))
 
     @property
-    def resolved(self) -> ReducedSystem:
-        return get(self.system) if isinstance(self.system, str) else self.system
-
-    @property
     def options(self) -> dict[str, Any]:
         """How one point is integrated, for `integrate`, without its start, clamps and times."""
         found = {"t_end": self.t_end, "method": self.method, "rtol": self.rtol, "atol": self.atol}
@@ -140,14 +131,20 @@ class Settings:
             and self.dynamics == "flow"
             and self.max_step is None
             and "trajectory" not in self.keep
-            and not self.resolved.hints.costly
+            and not self.system.hints.costly
         )
         return "ensemble" if together else "single"
 
     @property
+    def homes(self) -> tuple[str, ...]:
+        """Modules that the results follow from, besides those that integrate."""
+        homes = (self.system.home, self.full.home if self.full else "")
+        return tuple(home.partition(":")[0] for home in homes if home)
+
+    @property
     def identity(self) -> dict[str, Any]:
         """Everything of this that results depend on, as JSON has it."""
-        system = self.resolved
+        system = self.system
         solver = {k: v for k, v in self.options.items() if k != "t_end"}
         if self.dynamics == "gd":
             solver = {k: solver[k] for k in ("dynamics", "step", "threshold")}
@@ -156,42 +153,13 @@ class Settings:
         return {
             "system": system.name,
             "key": system.key,
-            "parameters": {k: _plain(v) for k, v in self.parameters.items()},
-            "start": {k: _plain(v) for k, v in self.start.items()},
-            "clamp": {k: _plain(v) for k, v in self.clamp.items()},
+            "parameters": plain(self.parameters),
+            "start": plain(self.start),
+            "clamp": plain(self.clamp),
             "t_end": self.t_end,
             "solver": {} if self.full else solver,
             "at": list(self.at),
             "keep": sorted(self.keep),
-            "full": self.full,
+            "full": self.full is not None,
             "derivation": self.derivation,
         }
-
-
-def by_name(system: ReducedSystem | str) -> str | ReducedSystem:
-    """The name of a system that comes with the package, or the system."""
-    system = get(system) if isinstance(system, str) else system
-    return system.name if SYSTEMS.get(system.name) is system else system
-
-
-@memoised
-def derivation() -> str:
-    """Hash of everything that results follow from: derivations, integrators and versions."""
-    derived = identity(*(system.derive for system in SYSTEMS.values()), PRINTER)
-    digest = hashlib.sha256(derived.encode())
-    here = Path(__file__).resolve().parent.parent
-    folders = ("core", "compilation", "integration", "families", "training", "sweeping")
-    sources = [path for folder in folders for path in (here / folder).rglob("*.py")]
-    for path in sorted(sources):
-        if not any(word in path.name for word in _BESIDE):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:20]
-
-
-#: What is in the names of files that no number depends on.
-_BESIDE = ("figure", "plotting", "demo", "benchmark", "storage", "files", "errors", "scaling")
-
-
-def _plain(value: Any) -> Any:
-    """A value as Python's own type, which JSON can hold."""
-    return value.item() if hasattr(value, "item") else value

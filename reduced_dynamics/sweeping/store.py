@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,19 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from reduced_dynamics._version import __version__
 from reduced_dynamics.core.errors import InputError, ReducedDynamicsError
-from reduced_dynamics.io.versions import versions
-from reduced_dynamics.sweeping import damage, disk
+from reduced_dynamics.sweeping import damage, disk, layout, ragged
 from reduced_dynamics.sweeping.plan import Plan
-from reduced_dynamics.sweeping.variables import STATUS, Variable
-
-FORMAT = "reduced_dynamics sweep"
-#: 1 had no checksums.
-FORMAT_VERSION = 2
-#: Points in a chunk of what is swept, which is written at once.
-CHUNK = 1 << 17
-TIME_UNITS = "dimensionless, reduced training time: step x learning rate over the time scale"
+from reduced_dynamics.sweeping.variables import STATUS
 
 
 class StoreError(ReducedDynamicsError):
@@ -52,19 +42,20 @@ class Store:
     path : Path
     """
 
-    def __init__(self, path: Path, plan: Plan, variables: tuple[Variable, ...]):
+    def __init__(self, path: Path, plan: Plan):
         import zarr
 
-        self.path, self.plan, self.variables = path, plan, variables
+        self.path, self.plan = path, plan
+        self._trajectories = "trajectory" in plan.settings.keep
         self.lock = disk.Lock(path)
         try:
             disk.sweep_up(path)
-            damage.mend(path, _empty(plan, variables))
+            damage.mend(path, layout.empty(plan))
             with zarr.config.set({"array.write_empty_chunks": True}):
                 group = zarr.open_group(
                     disk.durable_store()(path), mode="r+", use_consolidated=False
                 )
-                self.arrays = {v.name: group[v.name] for v in variables}
+                self.arrays = {v.name: group[v.name] for v in plan.variables}
             self._done = self._found()
         except BaseException as error:
             self.lock.release()
@@ -80,16 +71,13 @@ class Store:
         return self._done.copy()
 
     def _found(self) -> np.ndarray:
-        names = [v.name for v in self.variables]
+        names = list(self.arrays)
         found = np.zeros(self.plan.blocks, dtype=bool)
         for block in damage.stored_blocks(self.path):
             if block >= self.plan.blocks or not damage.sound(self.path, names, block):
                 continue
-            if "trajectory" in self.plan.settings.keep:
-                from reduced_dynamics.sweeping.ragged import intact
-
-                if not intact(self.path, block):
-                    continue
+            if self._trajectories and not ragged.intact(self.path, block):
+                continue
             first, last = self.plan.span(block)
             with suppress(Exception):  # whatever it is, the block is computed again
                 found[block] = (self.arrays[STATUS][first:last] != 0).all()
@@ -105,12 +93,10 @@ class Store:
         """
         first, last = self.plan.span(block)
         try:
-            if "trajectory" in results:
-                from reduced_dynamics.sweeping.ragged import write_trajectories
-
-                write_trajectories(self.path, block, first, results["trajectory"])
-            for variable in sorted(self.variables, key=lambda v: v.name == STATUS):
-                self.arrays[variable.name][first:last] = results[variable.name]
+            if self._trajectories:
+                ragged.write_trajectories(self.path, block, first, results["trajectory"])
+            for name in sorted(self.arrays, key=STATUS.__eq__):
+                self.arrays[name][first:last] = results[name]
             self._done[block] = True
         except OSError as error:
             raise _refused(self.path, error) from None
@@ -157,9 +143,9 @@ def attributes(path: Path) -> dict[str, Any]:
     try:
         whole = json.loads((path / "zarr.json").read_bytes())
         found = whole["attributes"]
-        if found["format"] != FORMAT:
+        if found["format"] != layout.FORMAT:
             raise InputError(f"'{path}' is something other than a sweep; choose another name")
-        if found["format_version"] > FORMAT_VERSION:
+        if found["format_version"] > layout.FORMAT_VERSION:
             raise InputError(
                 f"'{path}' is of a newer version, {found['format_version']}; use a newer program"
             )
@@ -189,7 +175,7 @@ def attributes(path: Path) -> dict[str, Any]:
 def difference(path: Path, plan: Plan) -> str:
     """What tells the sweep at `path` from this one; empty if they are the same."""
     stored = json.loads(attributes(path)["plan"])
-    return next(_differences(stored, json.loads(_dumps(plan.identity))), "")
+    return next(_differences(stored, json.loads(layout.dumps(plan.identity))), "")
 
 
 def _differences(stored, wanted, prefix: str = "") -> Iterator[str]:
@@ -200,7 +186,7 @@ def _differences(stored, wanted, prefix: str = "") -> Iterator[str]:
         if isinstance(one, dict) and isinstance(other, dict):
             yield from _differences(one, other, f"{name} ")
         else:
-            shown = ["nothing" if v is None else v if isinstance(v, str) else _dumps(v)
+            shown = ["nothing" if v is None else v if isinstance(v, str) else layout.dumps(v)
                      for v in (one, other)]  # fmt: skip
             yield f"{prefix}{name} is {shown[0]} there and {shown[1]} here"
 
@@ -239,7 +225,7 @@ def check_target(path: Path) -> None:
         ) from None
 
 
-def create(path: Path, plan: Plan, variables: tuple[Variable, ...]) -> None:
+def create(path: Path, plan: Plan) -> None:
     """Make an empty store: it bears its name once everything but the results is in it.
 
     Raises
@@ -254,7 +240,7 @@ def create(path: Path, plan: Plan, variables: tuple[Variable, ...]) -> None:
         made = Path(tempfile.mkdtemp(prefix=_beginning(path), suffix=_NEW, dir=path.parent))
         lock = disk.Lock(made)
         os.chmod(made, 0o777 & ~_umask())
-        for key, content in _empty(plan, variables).items():
+        for key, content in layout.empty(plan).items():
             disk.put(made / key, content)
         os.rename(made, path)
         disk.sync_directory(path.parent)
@@ -269,40 +255,6 @@ def create(path: Path, plan: Plan, variables: tuple[Variable, ...]) -> None:
             lock.release()
         if made is not None:
             shutil.rmtree(made, ignore_errors=True)
-
-
-def _empty(plan: Plan, variables: tuple[Variable, ...]) -> dict[str, bytes]:
-    """The files of a store without results, by their names in it."""
-    import zarr
-    from zarr.storage import MemoryStore
-
-    files: dict[str, Any] = {}
-    with zarr.config.set({"array.write_empty_chunks": True}):
-        group = zarr.open_group(
-            MemoryStore(files),
-            mode="w",
-            zarr_format=3,
-            attributes={**_described(plan), "variables": _dumps([v.name for v in variables])},
-        )
-        _write_points(group, plan)
-        for variable in variables:
-            shape, dims = (len(plan),), ("point",)
-            if variable.timed:
-                shape, dims = (*shape, len(plan.settings.at)), (*dims, "at")
-            group.create_array(
-                variable.name,
-                shape=shape,
-                chunks=(plan.block, *shape[1:]),
-                dtype=str if variable.dtype == "str" else variable.dtype,
-                compressors=damage.codecs(),
-                fill_value=variable.fill,
-                dimension_names=dims,
-                attributes=_attributes(variable),
-            )
-        with warnings.catch_warnings():  # that other programs may not know consolidated metadata
-            warnings.simplefilter("ignore")
-            zarr.consolidate_metadata(group.store, zarr_format=3)
-    return {key: content.to_bytes() for key, content in files.items()}
 
 
 def _clear_away(path: Path) -> None:
@@ -329,90 +281,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def _attributes(variable: Variable) -> dict[str, Any]:
-    found = {"long_name": variable.meaning, "kind": variable.kind}
-    if variable.dtype == "i1":
-        found["flag_values"] = [0, 1, 2, 3]
-        found["flag_meanings"] = "missing complete failed refused"
-    return found if variable.dtype == "str" else found | {"units": "1"}
-
-
-def _write_points(group, plan: Plan) -> None:
-    """What is swept, at every point, and the times."""
-    columns = plan.columns(0, len(plan))
-    for swept in (*plan.axes, *plan.ranges):
-        column, text = columns[swept.name], swept.quantity.kind == "text"
-        array = group.create_array(
-            swept.name,
-            shape=column.shape,
-            chunks=(min(len(plan), CHUNK),),
-            dtype=str if text else column.dtype,
-            compressors=damage.codecs(),
-            fill_value="" if text else 0,
-            dimension_names=("point",),
-            attributes={"long_name": swept.quantity.meaning, "kind": "swept"}
-            | ({} if text else {"units": "1"}),
-        )
-        array[:] = column
-    times = plan.settings.at
-    if times:
-        text = any(isinstance(t, str) for t in times)
-        values = np.array(
-            [str(t) for t in times] if text else times, dtype=object if text else "f8"
-        )
-        array = group.create_array(
-            "at", shape=values.shape, chunks=values.shape, dtype=str if text else "f8",
-            compressors=damage.codecs(), fill_value="" if text else np.nan, dimension_names=("at",),
-            attributes={"long_name": "training time", "kind": "swept"},
-        )  # fmt: skip
-        array[:] = values
-
-
-def _described(plan: Plan) -> dict[str, Any]:
-    """The attributes of the store: how it was made, all that figures and readers need."""
-    settings = plan.settings
-    system = settings.resolved
-    swept = [a.name for a in (*plan.axes, *plan.ranges)]
-    return {
-        "Conventions": "CF-1.11",
-        "title": f"Sweep of {system.name} over {', '.join(swept)}",
-        "coordinates": " ".join(swept),
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "written_by": f"reduced_dynamics {__version__}",
-        "system": system.name,
-        "system_source": system.source,
-        "source": settings.derivation,
-        "plan": _dumps(plan.identity),
-        "dims": _dumps(dict(zip(plan.dims, plan.shape, strict=True))),
-        "scales": _dumps(_scales(plan)),
-        "parameters": _dumps(settings.identity["parameters"]),
-        "solver": _dumps(settings.identity["solver"]),
-        "t_end": str(settings.t_end),
-        "seed": plan.seed,
-        "sampling": plan.sampling if plan.ranges else "",
-        "time_units": TIME_UNITS,
-        "versions": _dumps(versions() | {"zarr": _zarr_version()}),
-    }
-
-
-def _scales(plan: Plan) -> dict[str, str]:
-    """How every swept quantity is spaced: log, lin, list or text."""
-    found = {r.name: r.scale for r in plan.ranges}
-    for axis in plan.axes:
-        parts = axis.spec.split(":")
-        kind = "text" if axis.quantity.kind == "text" else "list"
-        found[axis.name] = parts[2] if len(parts) == 4 else kind
-    return found
-
-
-def _zarr_version() -> str:
-    import zarr
-
-    return zarr.__version__
-
-
-def _dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

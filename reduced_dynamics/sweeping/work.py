@@ -13,20 +13,14 @@ import numpy as np
 
 from reduced_dynamics.core.errors import InputError, IntegrationError
 from reduced_dynamics.core.expressions import evaluate
+from reduced_dynamics.core.identity import identity
 from reduced_dynamics.core.system import numeric
 from reduced_dynamics.integration.many import integrate_many
 from reduced_dynamics.integration.one import integrate, report_at
 from reduced_dynamics.sweeping.axes import START
-from reduced_dynamics.sweeping.settings import Settings, derivation
-from reduced_dynamics.sweeping.variables import (
-    COMPLETE,
-    FAILED,
-    REASON,
-    REFUSED,
-    STATISTICS,
-    STATUS,
-    Variable,
-)
+from reduced_dynamics.sweeping.kept import STATISTICS
+from reduced_dynamics.sweeping.settings import Settings
+from reduced_dynamics.sweeping.variables import COMPLETE, FAILED, REASON, REFUSED, STATUS, Variable
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +64,17 @@ class _Table:
             self.arrays[name][rows] = values
 
 
+def derivation(homes: tuple[str, ...] = ()) -> str:
+    """Hash of everything that results follow from: sources, found by their imports, and versions.
+
+    Parameters
+    ----------
+    homes : tuple of str
+        Modules of the system and of the full model, see `Settings.homes`.
+    """
+    return identity(__name__, *homes, versions=("sympy", "numba", "numpy", "scipy"))[:20]
+
+
 def compute(
     task: Task, threads: int = 1, stopped: Callable[[], bool] = lambda: False
 ) -> dict[str, np.ndarray]:
@@ -85,9 +90,9 @@ def compute(
     Stopped
         If `stopped` says so.
     """
-    if task.settings.derivation != derivation():
+    if task.settings.derivation != (own := derivation(task.settings.homes)):
         raise InputError(
-            f"this process derives other equations ({derivation()}) than the one that asks "
+            f"this process derives other equations ({own}) than the one that asks "
             f"({task.settings.derivation}): the package or its dependencies differ in version; "
             "install the same on all machines"
         )
@@ -112,14 +117,14 @@ def _built(key: Any) -> Iterator[None]:
 
 def _form(settings: Settings, point: dict[str, Any]) -> tuple:
     """What is compiled apart: the values of the parameters that change the equations."""
-    system = settings.resolved
+    system = settings.system
     given = {**settings.parameters, **point}
     return (system.name, system.key, *(str(given.get(name)) for name in system.structure))
 
 
 def _ensemble(task: Task, table: _Table, threads: int, stopped) -> None:
     settings = task.settings
-    structure = [n for n in settings.resolved.structure if n in task.columns]
+    structure = [n for n in settings.system.structure if n in task.columns]
     shapes = list(zip(*(task.columns[n].tolist() for n in structure), strict=True))
     for shape in dict.fromkeys(shapes) if structure else [()]:
         rows = np.arange(len(task))
@@ -146,7 +151,7 @@ def _together(task: Task, table: _Table, rows: np.ndarray, threads: int) -> None
     given, moved = {**settings.parameters, **parameters}, {**settings.start, **starts}
     try:
         found = integrate_many(
-            settings.resolved, given, t_end=settings.t_end, starts=moved, at=settings.at,
+            settings.system, given, t_end=settings.t_end, starts=moved, at=settings.at,
             threads=threads, **options,
         )  # fmt: skip
     except InputError as error:  # nothing here can be integrated
@@ -183,7 +188,7 @@ def _points(task: Task) -> Iterator[dict[str, Any]]:
 
 def _single(task: Task, table: _Table, threads: int, stopped) -> None:
     settings = task.settings
-    system = settings.resolved
+    system = settings.system
     kept: list[Any] = []
 
     def watch(*_) -> None:
@@ -231,15 +236,25 @@ def _single(task: Task, table: _Table, threads: int, stopped) -> None:
 
 
 def _full(task: Task, table: _Table, threads: int, stopped) -> None:
-    from reduced_dynamics.sweeping.full import train
+    settings, model = task.settings, task.settings.full
+    own = {p.name: p for p in model.settings}
 
     def watch(*_) -> None:
         if stopped():
             raise Stopped
 
     for k, point in enumerate(_points(task)):
+        given = {**settings.parameters, **point}
         try:
-            results = train(task.settings, point, watch)
+            training = {n: own[n].parse(v) for n, v in given.items() if n in own}
+            results = model.numbers(
+                settings.system,
+                {n: v for n, v in given.items() if n not in own},
+                training,
+                settings.t_end,
+                settings.clamp,
+                watch,
+            )
             status, reason = COMPLETE, ""
         except InputError as error:
             status, reason, results = REFUSED, str(error), {}

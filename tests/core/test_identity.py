@@ -142,3 +142,12 @@ def test_an_identity_is_the_same_in_every_process():
     }
     assert len(said) == 1
     assert said.pop().endswith("\nset()\n")
+
+
+def test_modules_of_a_package_without_its_own_file_count(tmp_path, monkeypatch):
+    (tmp_path / "bare_package").mkdir()
+    module = tmp_path / "bare_package" / "one.py"
+    module.write_text("VALUE = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert modules("bare_package.one") == {"bare_package.one": module}
+    assert identity("bare_package.one") != identity()

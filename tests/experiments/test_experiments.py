@@ -17,10 +17,10 @@ from reduced_dynamics.experiments import perform as module
 from reduced_dynamics.experiments.experiment import Conclusion, Context, Experiment
 from reduced_dynamics.experiments.finding import VERDICTS, Finding, Measured, fill, holds, near
 from reduced_dynamics.experiments.perform import ExperimentInterrupted, perform
-from reduced_dynamics.experiments.perform import as_json as plain
 from reduced_dynamics.experiments.result import Result
 from reduced_dynamics.experiments.setting import SIZES, Setting, Settings, collect, seeds
 from reduced_dynamics.io import bundle
+from reduced_dynamics.io.jsonable import plain
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -176,7 +176,7 @@ def test_parts_are_kept_and_not_done_twice(workers, tmp_path, monkeypatch):
     context = Context(workers=workers, keep=tmp_path / "parts")
     stopped = {"stop": 3} if workers == 1 else {"bad": 3}
     # What stops is a setting of the toy only; it must not be part of what names the kept parts.
-    monkeypatch.setattr(module, "as_json", lambda v: plain(_without(v)))
+    monkeypatch.setattr(module, "plain", lambda v: plain(_without(v)))
     with pytest.raises((ExperimentInterrupted, InputError)) as found:
         perform(SQUARES, given | stopped, context)
     if workers == 1:

@@ -16,9 +16,9 @@ from reduced_dynamics.public import integrate, report_at
 @pytest.fixture(scope="module")
 def constants():
     """Limits of T_γ/N, T_β/N², T_α/N², t_ICL/N², from the derivation."""
-    from derivations.musat import derive as musat
+    from derivations.musat.limits import sharp_constants
 
-    return {name: float(value) for name, value in musat.sharp_constants().items()}
+    return {name: float(value) for name, value in sharp_constants().items()}
 
 
 @pytest.mark.parametrize("n", [8, 64, 512, 4096, 10**5, 10**6])
@@ -200,3 +200,10 @@ def test_ctrl_c_within_a_compiled_function_is_an_interruption(monkeypatch):
     monkeypatch.setattr("reduced_dynamics.integration.one.run_flow", fail)
     with pytest.raises(SystemError, match="something else"):
         integrate("musat3", {"N": 4})
+
+
+def test_where_lsoda_crawls_the_run_goes_on_with_bdf():
+    """After emergence LSODA would step explicitly, at the limit of its stability."""
+    run = integrate("musat3", {"N": 64})
+    assert run.solver["method"] == "LSODA"
+    assert run.events["t_icl"] < run.stats["BDF_from_t"] < run.t_end

@@ -20,7 +20,8 @@ from hypothesis.extra import numpy as hnp
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.core.trajectory import NODES, Crossing, Trajectory, lobatto
 from reduced_dynamics.io import files
-from reduced_dynamics.io.storage import check_target, load, save, to_dataset
+from reduced_dynamics.io.netcdf import to_dataset
+from reduced_dynamics.io.storage import check_target, load, save
 
 ENDINGS = (".nc", ".npz", ".csv", ".json")
 

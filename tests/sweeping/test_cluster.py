@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.families.musat.system import MUSAT3
 from reduced_dynamics.sweeping import cluster
 from reduced_dynamics.sweeping.run import perform, planned
 
@@ -60,7 +61,7 @@ def test_a_killed_worker_changes_nothing():
     assert "1200 complete" in out
     assert "Traceback" not in err
     perform(
-        planned("musat3", random={"N": "8:24:log"}, points=1200, t_end="20*N**2", block=50),
+        planned(MUSAT3, random={"N": "8:24:log"}, points=1200, t_end="20*N**2", block=50),
         Path("b.zarr"),
     )
     assert same("a.zarr", "b.zarr")
@@ -70,7 +71,7 @@ def test_an_unreachable_scheduler_is_refused_and_nothing_is_made(monkeypatch):
     monkeypatch.setattr(cluster, "TIMEOUT", 1)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))  # nobody listens there
-        plan = planned("musat3", grid={"N": "8,9"}, t_end=1.0)
+        plan = planned(MUSAT3, grid={"N": "8,9"}, t_end=1.0)
         for address, message in (
             (f"tcp://127.0.0.1:{free.getsockname()[1]}", "no dask scheduler answers at"),
             ("nonsense://x", "is no address of a dask scheduler"),
@@ -125,7 +126,7 @@ def test_a_port_where_no_scheduler_answers(monkeypatch, capfd, scheme, answer, r
         threading.Thread(target=serve, daemon=True).start()
         address = f"{scheme}127.0.0.1:{listening.getsockname()[1]}"
         with pytest.raises(InputError, match=f"no dask scheduler answers at .*({reason})") as error:
-            perform(planned("musat3", grid={"N": "8,9"}, t_end=1.0), Path("a.zarr"),
+            perform(planned(MUSAT3, grid={"N": "8,9"}, t_end=1.0), Path("a.zarr"),
                     scheduler=address)  # fmt: skip
         with warnings.catch_warnings():
             # Tornado forgets a websocket that is given up before it is one; its socket ends here.
@@ -155,7 +156,7 @@ def test_a_running_scheduler_computes_even_from_a_notebook():
     """A notebook's cells run within an event loop."""
     from distributed import LocalCluster
 
-    plan = planned("musat3", grid={"N": "8,9"}, t_end=1.0)
+    plan = planned(MUSAT3, grid={"N": "8,9"}, t_end=1.0)
 
     async def cell(address):
         perform(plan, Path("a.zarr"), scheduler=address)
@@ -170,12 +171,12 @@ def test_a_running_scheduler_computes_even_from_a_notebook():
 
 
 def test_other_versions_on_workers_are_refused():
-    client = SimpleNamespace(nthreads=lambda: {"a": 1}, run=lambda f: {"tcp://a": "other"})
+    client = SimpleNamespace(nthreads=lambda: {"a": 1}, run=lambda f, homes: {"tcp://a": "other"})
     with pytest.raises(InputError, match=r"the worker tcp://a derives other equations"):
-        cluster._same_everywhere(client)
+        cluster._same_everywhere(client, ())
 
-    def absent(_):
+    def absent(*_):
         raise ModuleNotFoundError("No module named 'reduced_dynamics'")
 
     with pytest.raises(InputError, match="cannot use this package"):
-        cluster._same_everywhere(SimpleNamespace(nthreads=client.nthreads, run=absent))
+        cluster._same_everywhere(SimpleNamespace(nthreads=client.nthreads, run=absent), ())

@@ -13,7 +13,6 @@ from reduced_dynamics import InputError, catalogue, gradient_flow
 from reduced_dynamics.sweeping.axes import axis, quantities, sampled
 from reduced_dynamics.sweeping.run import planned
 from reduced_dynamics.sweeping.settings import Settings
-from reduced_dynamics.sweeping.variables import variables
 
 SYSTEM = catalogue.system("musat3")
 KNOWN = quantities(SYSTEM, {c.name: c.meaning for c in SYSTEM.coordinates})
@@ -21,6 +20,9 @@ N, QUERY, ALPHA = KNOWN["N"], KNOWN["query"], KNOWN["start.alpha3"]
 
 
 def plan(system="musat3", **options):
+    system = catalogue.resolve(system)
+    if options.get("full"):
+        options["full"] = catalogue.full_model(system)
     return planned(system, **({"t_end": "20*N**2"} | options))
 
 
@@ -229,7 +231,7 @@ def test_what_is_computed_how():
 def test_forms_of_a_system_share_a_sweep():
     made = plan("chen", grid={"H": "2,3,1"}, t_end=1.0)
     assert [len(form.names) for form in made.forms] == [9, 17]  # one head copies no two parents
-    names = [v.name for v in variables(made)]
+    names = [v.name for v in made.variables]
     assert "final_c_13" in names
     assert len(names) == len(set(names))
 
@@ -239,7 +241,7 @@ def test_names_that_meet():
     system = gradient_flow((x - T) ** 2 / 2, [x], parameters={T: 1.0}, events={"T": (x, 0.5)},
                            name="meeting")  # fmt: skip
     with pytest.raises(InputError, match="'T' is a result as well"):
-        variables(plan(system, grid={"T": "1,2"}, t_end=1.0))
+        plan(system, grid={"T": "1,2"}, t_end=1.0)
 
 
 def test_a_plan_says_what_it_is_in_one_form():
@@ -258,4 +260,4 @@ def test_a_block_is_no_larger_than_the_sweep():
 
 
 def test_settings_keep_times():
-    assert Settings("musat3", at=(1.0,)).keep[-1] == "at"
+    assert Settings(SYSTEM, at=(1.0,)).keep[-1] == "at"

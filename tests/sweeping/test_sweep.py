@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 import reduced_dynamics as rd
 from reduced_dynamics.commands.main import main
 from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.families.musat.system import MUSAT3
 from reduced_dynamics.integration.rosenbrock import single
 from reduced_dynamics.sweeping import disk, reading, runners, store, work
 from reduced_dynamics.sweeping.reading import IncompleteSweep, summary
@@ -175,11 +176,11 @@ def test_samples_and_grids_together():
 
 
 def test_trainings():
-    from reduced_dynamics.families.musat.validation import validate
+    from reduced_dynamics.families.musat.full_model import MUSAT
 
     found = rd.sweep("musat3", grid={"seed": "0,1", "batch": [8]}, full=True, t_end=4.0,
                      parameters={"N": 2, "D": 8, "learning_rate": 0.5})  # fmt: skip
-    again = validate(rd.system("musat3"), {"N": 2, "D": 8}, seed=1, batch=8, learning_rate=0.5,
+    again = MUSAT.compare(rd.system("musat3"), {"N": 2, "D": 8}, seed=1, batch=8, learning_rate=0.5,
                      t_end=4.0)  # fmt: skip
     point = found.sel(seed=1, batch=8)
     assert float(point.largest_error) == again.worst[0]
@@ -223,7 +224,7 @@ class Dies(BaseException):
 @settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 def test_interruptions_anywhere_change_nothing(tmp_path_factory, stops, threads):
     folder = tmp_path_factory.mktemp("sweep")
-    plan = planned("musat3", **OPTIONS)
+    plan = planned(MUSAT3, **OPTIONS)
     computed = []
 
     def counting(task, *rest):
@@ -261,27 +262,29 @@ def test_ctrl_c_between_blocks(monkeypatch):
     monkeypatch.setattr(runners, "compute", fake)
     seen = []
 
-    def stop(done, before, total):
-        seen.append((done, before, total))
-        if done >= 8:
+    def stop(what, share):
+        seen.append((what, share))
+        if share >= 8 / 23:
             raise KeyboardInterrupt
 
     with pytest.raises(SweepInterrupted, match="8 of 23 points stored"):
         rd.sweep("musat3", **OPTIONS, out="a.zarr", progress=stop, threads=1)
-    assert seen == [(0, 0, 23), (4, 0, 23), (8, 0, 23)]
+    assert seen == [(f"{k} of 23 points stored", k / 23) for k in (0, 4, 8)]
     with pytest.warns(IncompleteSweep, match="15 of 23 points are missing, numbers 8..22"):
         found = rd.open_sweep("a.zarr")
     assert "numbers 8..22" in found.attrs["missing"]
     assert found.status.values.tolist() == [1] * 8 + [0] * 15
     seen.clear()
-    rd.sweep("musat3", **OPTIONS, out="a.zarr", progress=lambda *a: seen.append(a), resume=True)
-    assert seen[0] == (8, 8, 23)
-    assert seen[-1] == (23, 8, 23)
+    plan = planned(MUSAT3, **OPTIONS)
+    assert perform(plan, Path("a.zarr"), resume=True, progress=lambda *a: seen.append(a)) == 15
+    assert seen[0] == ("8 of 23 points stored", 8 / 23)
+    assert seen[-1] == ("23 of 23 points stored", 1.0)
+    assert perform(plan, Path("a.zarr"), resume=True) == 0
 
 
 def test_a_damaged_or_unfinished_block_is_computed_again(monkeypatch):
     monkeypatch.setattr(runners, "compute", fake)
-    plan = planned("musat3", **OPTIONS)
+    plan = planned(MUSAT3, **OPTIONS)
     perform(plan, Path("a.zarr"))
     perform(plan, Path("b.zarr"))
     Path("b.zarr/status/c/2").write_bytes(b"")
@@ -313,7 +316,7 @@ DAMAGES = {
 @pytest.mark.parametrize("how", DAMAGES)
 def test_damage_is_seen_and_mended(monkeypatch, run, how):
     monkeypatch.setattr(runners, "compute", fake)
-    plan = planned("musat3", **OPTIONS, at=[0.5, 1.0])
+    plan = planned(MUSAT3, **OPTIONS, at=[0.5, 1.0])
     perform(plan, Path("a.zarr"))
     shutil.copytree("a.zarr", "b.zarr")
     for name, blocks in (
@@ -333,7 +336,7 @@ def test_damage_is_seen_and_mended(monkeypatch, run, how):
 
 def test_a_file_in_the_place_of_a_directory_is_damage(monkeypatch):
     monkeypatch.setattr(runners, "compute", fake)
-    plan = planned("musat3", **OPTIONS, at=[0.5, 1.0])
+    plan = planned(MUSAT3, **OPTIONS, at=[0.5, 1.0])
     perform(plan, Path("a.zarr"))
     shutil.copytree("a.zarr", "b.zarr")
     for name in ("at_loss/c/2", "t_icl/c", "status/c"):
@@ -346,7 +349,7 @@ def test_a_file_in_the_place_of_a_directory_is_damage(monkeypatch):
 @pytest.mark.parametrize("how", DAMAGES)
 def test_damaged_metadata_is_written_again(monkeypatch, how):
     monkeypatch.setattr(runners, "compute", fake)
-    plan = planned("musat3", **OPTIONS)
+    plan = planned(MUSAT3, **OPTIONS)
     perform(plan, Path("a.zarr"))
     shutil.copytree("a.zarr", "b.zarr")
     for name in ("status", "t_icl", "start.alpha3"):
@@ -367,7 +370,7 @@ def test_damaged_metadata_is_written_again(monkeypatch, how):
 
 
 def test_damaged_trajectories_are_computed_again():
-    plan = planned("musat3", grid={"N": [4, 5, 6]}, t_end=40.0, keep=["trajectory"], block=1)
+    plan = planned(MUSAT3, grid={"N": [4, 5, 6]}, t_end=40.0, keep=["trajectory"], block=1)
     perform(plan, Path("a.zarr"))
     perform(plan, Path("b.zarr"), threads=1)
     assert same("a.zarr", "b.zarr")  # counters too
@@ -415,7 +418,7 @@ def test_another_sweep_is_refused_and_named(run):
 
 def test_other_sources_are_refused(monkeypatch):
     rd.sweep("musat3", **OPTIONS, out="a.zarr")
-    monkeypatch.setattr("reduced_dynamics.sweeping.run.derivation", lambda: "another")
+    monkeypatch.setattr("reduced_dynamics.sweeping.run.derivation", lambda _: "another")
     with pytest.raises(InputError, match=r"derivation is .* there and another here"):
         rd.sweep("musat3", **OPTIONS, out="a.zarr", resume=True)
     # A worker that would compute something else says so too.
@@ -716,7 +719,7 @@ def test_threads_do_not_matter(uninterrupted):
 
 def test_summary_of_an_incomplete_store(monkeypatch):
     monkeypatch.setattr(runners, "compute", fake)
-    plan = planned("musat3", **OPTIONS)
+    plan = planned(MUSAT3, **OPTIONS)
     perform(plan, Path("a.zarr"))
     Path("a.zarr/status/c/1").unlink()
     found = summary("a.zarr")

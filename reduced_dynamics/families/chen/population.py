@@ -171,7 +171,7 @@ def forecast(trajectory) -> list[str]:
 
 
 def late_offset(kernels: np.ndarray) -> float:
-    """ln G of the late law a = ln t + ln G for the cross-entropy; derived in markov_limits.
+    """ln G of the late law a = ln t + ln G for the cross-entropy (`derivations.chen.limits`).
 
     G = E_π Σ_z Σ_k (softmax(π)_k - π_k)(μ_k - π_k), z the parents, μ the law of a state.
 

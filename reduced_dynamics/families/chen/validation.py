@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from reduced_dynamics.core.errors import InputError, IntegrationError
-from reduced_dynamics.core.expressions import evaluate
+from reduced_dynamics.core.errors import IntegrationError
 from reduced_dynamics.core.progress import Progress, silent
-from reduced_dynamics.core.system import Parameter, ReducedSystem, numeric
+from reduced_dynamics.core.system import ReducedSystem
 from reduced_dynamics.core.trajectory import Trajectory
+from reduced_dynamics.families.chen import full_model
 from reduced_dynamics.families.chen import recorded as recorded_markov
 from reduced_dynamics.families.chen.full import model as markov
 from reduced_dynamics.families.chen.full import optimum as induction_head
@@ -30,33 +30,15 @@ from reduced_dynamics.families.chen.full.model import LOSSES, Weights
 from reduced_dynamics.families.chen.full.task import Sequences, sample_sequences
 from reduced_dynamics.families.chen.full.training import MarkovConfig, train_markov
 from reduced_dynamics.families.chen.full.windows import compress
+from reduced_dynamics.families.chen.full_model import CHEN
 from reduced_dynamics.families.chen.population import log10_p
-from reduced_dynamics.families.chen.system import CHEN
-from reduced_dynamics.families.musat.validation import check_steps
+from reduced_dynamics.families.chen.system import CHEN as SYSTEM
 from reduced_dynamics.integration.one import integrate, report_at
 
-#: The default horizon, and how many seeds: five trainings of a second or two.
-HORIZON, SEEDS = 1000.0, 5
-#: Rows kept: every step at first, then evenly in the logarithm of time.
-EVERY, ROWS = 20, 120
-#: Parameters of the finite model alone.
-OWN = (
-    Parameter("sequences", 9000, "sequences of the training set", "int", 1, 10**8),
-    Parameter("validation", 1000, "sequences never trained on", "int", 1, 10**8),
-)
 #: Where a trained model is tested: lengths, and concentrations of the prior on kernels.
 LENGTHS, PRIORS = (10, 25, 50, 100, 200, 400), (0.03, 0.1, 0.3, 1.0, 3.0)
 #: Fresh sequences of every test.
 TESTED = 10_000
-#: The population beside finite data: sequences of their length, and so many that the bank's noise
-#: (half a percent of a with 2000) is far below the three percent to be told apart; fewer, but no
-#: fewer than a few, where windows are so many that a bank would outgrow that of the recorded run.
-POPULATION = {"limit": "finite", "kernels": 8192}
-FEW = 128
-#: The population descends no further than this many steps: later the flow is the same.
-DESCENT = 1000
-#: Tolerances of the population flow, far below the spread of finite data.
-_RTOL, _ATOL = 1e-6, 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,92 +186,12 @@ class Plan:
         return all(getattr(self.config, k) == v for k, v in recorded_markov.SETTING.items())
 
 
-def _kernels(parameters: Mapping[str, Any]) -> int:
-    """How many kernels stand for the population: a bank no larger than the recorded run's, or few.
-
-    Their tables have an entry for every window of 2H - 1 states and the next one.
-    """
-    known = {p.name: p for p in CHEN.parameters}
-    S, H = (known[k].parse(parameters.get(k, known[k].default)) for k in "SH")
-    usual, each = 3**6, S ** (2 * H)
-    return int(min(POPULATION["kernels"], max(POPULATION["kernels"] * usual / each, FEW)))
-
-
-def plan(
-    parameters: Mapping[str, Any] | None = None,
-    *,
-    seeds: int | Sequence[int] = SEEDS,
-    t_end: float | str | None = None,
-    steps: int | None = None,
-    at: Sequence[float] | None = None,
-    learning_rate: float = 1.0,
-) -> Plan:
-    """The trainings to be made, all checked before the first of them begins.
-
-    Parameters
-    ----------
-    parameters : mapping, optional
-        Of the reduced system `chen`, and `sequences` and `validation`, the sizes of the data;
-        `limit` and `kernels`, of the population alone, are those of `POPULATION` by default.
-    seeds : int or sequence of int
-        Of the data: how many, counted from 0, or which.
-    t_end : float or str, optional
-        Horizon, step × learning rate; or an expression over the parameters.
-    steps : int, optional
-        Number of steps instead.
-    at : sequence of float, optional
-        Times that tables report; the recorded run's by default.
-    learning_rate : float
-
-    Raises
-    ------
-    InputError
-        For anything that is impossible or contradicts itself.
-    """
-    given = POPULATION | {"kernels": _kernels(parameters or {})} | dict(parameters or {})
-    own = {p.name: p.parse(given.pop(p.name, p.default)) for p in OWN}
-    system = CHEN
-    values = system.values(given)
-    if not 0.0 < learning_rate < np.inf:
-        raise InputError(f"the learning rate must be positive, not {learning_rate:g}")
-    if steps is None:
-        t_end = HORIZON if t_end is None else t_end
-        known = numeric(values) | own
-        horizon = evaluate(t_end, known) if isinstance(t_end, str) else float(t_end)
-        if not 0.5 * learning_rate <= horizon < np.inf:
-            raise InputError(
-                f"the horizon must be at least one step, {learning_rate:g}, not {horizon:g}; "
-                "mend t_end, or the learning rate"
-            )
-        check_steps(horizon / learning_rate, learning_rate)
-        steps = max(1, round(horizon / learning_rate))
-    shared = {f.name for f in fields(MarkovConfig)} & values.keys() - {"seed"}
-    base = MarkovConfig(
-        **{name: values[name] for name in shared},
-        **own,
-        learning_rate=learning_rate,
-        steps=steps,
-        record=1,
-    )
-    last = steps * learning_rate
-    if at is None:
-        at = [t for t in recorded_markov.TIMES if t < last] + [last]
-    outside = [t for t in at if not 0 <= t <= last]
-    if outside:
-        raise InputError(
-            f"the times to report must lie between 0 and {last:g}, the horizon; {outside[0]:g} "
-            "does not"
-        )
-    kept = {*range(min(EVERY, steps) + 1), *np.rint(np.geomspace(1, steps, ROWS)).astype(int)}
-    record = tuple(sorted({*(float(k * learning_rate) for k in kept), *map(float, at)}))
-    base = replace(base, record=record)
-    chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    if not chosen:
-        raise InputError("at least one seed is needed; give a number or a list")
-    if len(set(chosen)) < len(chosen):
-        raise InputError("a seed is given twice; runs with the same seed are the same run")
-    jobs = tuple(Job(replace(base, seed=seed)) for seed in chosen)
-    return Plan(jobs, system, values, tuple(map(float, at)))
+def plan(parameters: Mapping[str, Any] | None = None, **options: Any) -> Plan:
+    """The trainings to be made, of `full_model.plan`; `sequences` and the like among parameters."""
+    system = SYSTEM
+    given, training = CHEN.split(system, parameters or {})
+    jobs = full_model.plan(system, given, **training, **options)
+    return Plan(tuple(Job(j.config) for j in jobs), system, jobs[0].parameters, jobs[0].at)
 
 
 def population(
@@ -307,10 +209,10 @@ def population(
     progress : callable, optional
         That of `integrate`.
     """
-    options = {"t_end": t_end, "rtol": _RTOL, "atol": _ATOL, "dynamics": dynamics}
+    options = {"t_end": t_end, **full_model.TOLERANCES, "dynamics": dynamics}
     if dynamics == "gd":
         step = plan.config.learning_rate
-        options |= {"step": step, "t_end": min(t_end, DESCENT * step)}
+        options |= {"step": step, "t_end": min(t_end, full_model.DESCENT * step)}
     try:
         return integrate(plan.system, plan.values, progress=progress, **options)
     except IntegrationError:

@@ -6,7 +6,6 @@ for the same in a model that is not reduced: additive stream, cross-entropy, ran
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -62,8 +61,3 @@ class Emergence:
     def accuracy(self) -> float:
         """On held-out sequences, at the end."""
         return float(self.trajectory["accuracy"][-1])
-
-
-def orders(found: list[Emergence], level: float = 0.5) -> Counter[tuple[str, ...]]:
-    """How many trainings show which order."""
-    return Counter(one.order(level) for one in found)

@@ -13,7 +13,21 @@ FAMILY = Family(
         "musat19": "reduced_dynamics.families.musat.system:MUSAT19",
         "musat3": "reduced_dynamics.families.musat.system:MUSAT3",
     },
+    reports={
+        "musat19": "derivations.musat.report:MUSAT19",
+        "musat3": "derivations.musat.report:MUSAT3",
+    },
+    full={
+        "musat19": "reduced_dynamics.families.musat.full_model:MUSAT",
+        "musat3": "reduced_dynamics.families.musat.full_model:MUSAT",
+    },
     experiments={
         "order": "reduced_dynamics.families.musat.experiments.order:EXPERIMENT",
+        "weights": "reduced_dynamics.families.musat.experiments.weights:EXPERIMENT",
+        "nineteen": "reduced_dynamics.families.musat.experiments.nineteen:EXPERIMENT",
+        "standard": "reduced_dynamics.families.musat.experiments.standard:EXPERIMENT",
+        "batch": "reduced_dynamics.families.musat.experiments.batch:EXPERIMENT",
+        "step": "reduced_dynamics.families.musat.experiments.step:EXPERIMENT",
+        "perturbation": "reduced_dynamics.families.musat.experiments.perturbation:EXPERIMENT",
     },
 )

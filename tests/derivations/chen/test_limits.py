@@ -3,10 +3,8 @@
 import pytest
 import sympy as sp
 
-from derivations.chen import derive as markov
-from derivations.chen import limits as markov_limits
+from derivations.chen import derive, limits
 from derivations.chen.report import against_the_model
-from derivations.core.latex import document
 from derivations.core.windows import BANK, Exponential, Stage, Windows, at, gradient, unroll
 
 
@@ -30,36 +28,31 @@ def test_gradient_of_a_program_read_at_other_places():
 
 
 def test_conservation():
-    assert set(markov_limits.conservation().values()) == {0}
+    assert set(limits.conservation().values()) == {0}
 
 
 def test_information_for_any_two_state_chain():
-    chain = markov_limits.two_state_chain()
-    for subset, j in markov_limits.first_order(chain, 2, 2, 1).items():
-        assert sp.cancel(sp.together(j - markov_limits.information(chain, 2, subset))) == 0
+    chain = limits.two_state_chain()
+    for subset, j in limits.first_order(chain, 2, 2, 1).items():
+        assert sp.cancel(sp.together(j - limits.information(chain, 2, subset))) == 0
 
 
 def test_unmodified_information_ties_where_the_modified_does_not():
     """χ² grows with every lag added: the modified one need not."""
-    chain = markov_limits.rational_chain(2, 1)
-    one = markov_limits.information(chain, 2, (1,))
-    both = markov_limits.information(chain, 2, (1, 2))
+    chain = limits.rational_chain(2, 1)
+    one = limits.information(chain, 2, (1,))
+    both = limits.information(chain, 2, (1, 2))
     assert one > both > 0
 
 
 def test_late_law():
-    found = markov_limits.late_law()
+    found = limits.late_law()
     residuals = [v for k, v in found.items() if " - " in k or k == "log first"]
     assert len(residuals) == 3 and set(residuals) == {0}
 
 
 def test_mobility_is_the_square_of_the_slope_of_the_coordinate():
-    mobility, _ = markov.motion(2, 1)
-    l = markov.selector(2, 1)[()]
-    value = mobility[l].subs(dict.fromkeys(markov.selector(2, 1).values(), 0))
-    assert value.subs(markov.train_C, 1) == 4
-
-
-def test_latex():
-    text = document("chen")
-    assert r"\tag{\texttt{matched}}" in text and text.endswith("\\end{document}\n")
+    mobility, _ = derive.motion(2, 1)
+    l = derive.selector(2, 1)[()]
+    value = mobility[l].subs(dict.fromkeys(derive.selector(2, 1).values(), 0))
+    assert value.subs(derive.train_C, 1) == 4

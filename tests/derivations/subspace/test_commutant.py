@@ -13,24 +13,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sympy import Matrix, Rational, diag, eye, symbols, zeros
 
+from derivations.musat.recall import ARCHITECTURE, TASK
 from derivations.subspace import commutant
 from derivations.subspace.commutant import (
-    ARCHITECTURE,
-    TASK,
+    actions,
+    intertwiners,
+    invariant_maps,
+    residual,
+    symmetry,
+)
+from derivations.subspace.coordinates import count, embed
+from derivations.subspace.report import steps
+from derivations.subspace.spaces import (
     Architecture,
     FeatureSpace,
     Task,
-    actions,
-    basis,
     complex_structure,
-    count,
-    embed,
-    intertwiners,
-    invariant_maps,
     orthogonal,
-    residual,
-    steps,
-    symmetry,
 )
 
 # Left multiplications by i and j on the quaternions: complex structures that anticommute.
@@ -75,7 +74,7 @@ spaces = pytest.mark.parametrize(
 
 
 def test_the_paper_has_nineteen():
-    result = count()
+    result = count(TASK, ARCHITECTURE)
     assert list(result.totals.values()) == [3, 12, 4]
     assert result.total == len(result.coordinates) == 19
     assert result.names == (
@@ -91,15 +90,16 @@ def test_the_papers_order():
     expected += [("W2", i, j, "I") for i, j in product((0, 2), repeat=2)]
     expected += [("W2", i, j, word) for i, j in product((1, 3), repeat=2) for word in "IM"]
     expected += [("W3", 0, j, "I") for j in (0, 2, 4, 6)]
-    assert [(c.weight, c.row, c.column, c.map.name) for c in count().coordinates] == expected
-    assert [tuple(block)[:4] for block in basis(TASK, ARCHITECTURE, 4).values()] == expected
+    assert [
+        (c.weight, c.row, c.column, c.map.name) for c in count(TASK, ARCHITECTURE).coordinates
+    ] == expected
 
 
 def test_a_coordinate_is_built_in_any_array_library():
     rng = np.random.default_rng(0)
     frame, _ = np.linalg.qr(rng.normal(size=(10, 10)))
     M = frame @ np.kron(np.eye(5), [[0.0, -1.0], [1.0, 0.0]]) @ frame.T
-    for c in count().coordinates:
+    for c in count(TASK, ARCHITECTURE).coordinates:
         block = c.map.build(np.eye(10), {"M": M})
         assert block.dtype == float
         np.testing.assert_array_equal(block, M if c.map.name == "M" else np.eye(10))
@@ -167,13 +167,13 @@ def test_no_position_cue_leaves_fourteen():
 def test_other_depths():
     # k = 2^(layer − 1) copies in front of each layer: 3 k² each, then 2^layers readouts.
     # One layer: 3 + 2. Three: 3 + 12 + 48 + 8 = 71.
-    assert list(count(architecture=Architecture(1)).totals.values()) == [3, 2]
-    three = count(architecture=Architecture(3))
+    assert list(count(TASK, Architecture(1)).totals.values()) == [3, 2]
+    three = count(TASK, Architecture(3))
     assert list(three.totals.values()) == [3, 12, 48, 8]
     assert three.total == 71
     assert three.names[-1] == "delta8"
     # The first two weights do not know how many layers follow.
-    assert three.coordinates[:15] == count().coordinates[:15]
+    assert three.coordinates[:15] == count(TASK, ARCHITECTURE).coordinates[:15]
 
 
 def test_a_third_feature_space():
@@ -279,7 +279,7 @@ def test_invariant_maps_commute_with_the_group(name, data):
 def test_full_weights_commute_with_the_group(data):
     D, task = 4, TASK
     g = {space.name: data.draw(elements(space, D)) for space in task.spaces}
-    names = count(task).names
+    names = count(task, ARCHITECTURE).names
     values = dict(zip(names, data.draw(st.lists(small, min_size=19, max_size=19)), strict=True))
     full = embed(task, ARCHITECTURE, D, values)
     for weight, rows, columns in ARCHITECTURE.weights(task):
@@ -289,7 +289,7 @@ def test_full_weights_commute_with_the_group(data):
 
 
 def test_embed_places_the_coordinates():
-    D, names = 2, count().names
+    D, names = 2, count(TASK, ARCHITECTURE).names
     z = dict(zip(names, symbols(names), strict=True))
     full = embed(TASK, ARCHITECTURE, D, z)
     assert [w.shape for w in full.values()] == [(2 * D, 2 * D), (4 * D, 4 * D), (D, 8 * D)]
@@ -347,7 +347,7 @@ def test_words_that_do_not_span_are_an_error(monkeypatch):
 
 
 def test_the_steps_report_what_was_computed():
-    lines = [line.strip() for line in steps()]
+    lines = [line.strip() for line in steps(TASK, ARCHITECTURE)]
     assert "Count: 3 + 12 + 4 = 19" in lines
     assert "from p to p: dimension 2, spanned by I, M" in lines
     assert "from p to t: dimension 0" in lines

@@ -66,7 +66,7 @@ def test_the_derived_chart_has_the_flow_of_the_loss():
     from derivations.core.differentiate import softmax_rule
     from derivations.core.staged import N
     from derivations.musat.chart import A, B, attention_loss, checks, w, wrong
-    from derivations.musat.derive import alpha, beta, gamma, musat3_loss
+    from derivations.musat.head import alpha, beta, gamma, musat3_loss
 
     assert set(checks().values()) == {0}
     assert softmax_rule() == 0

@@ -1,81 +1,143 @@
-"""chen-criterion: does the information criterion, known before training, predict the winner?"""
+"""chen.criterion: does the information criterion, known before training, predict the winner?"""
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
-from reduced_dynamics.experiments.caption import Finding
-from reduced_dynamics.experiments.request import CHEN, About, Drawn, Request
-from reduced_dynamics.families.chen import population as markov
-from reduced_dynamics.families.chen.studies import PRIORS, criterion_study
+from reduced_dynamics.experiments.experiment import Conclusion, Experiment
+from reduced_dynamics.experiments.finding import Finding, Measured, holds
+from reduced_dynamics.experiments.setting import Setting
+from reduced_dynamics.families.chen import population
+from reduced_dynamics.families.chen.system import CHEN
+from reduced_dynamics.integration.one import integrate
 from reduced_dynamics.plotting.style import BRIGHT, INK, finish, style
 
-ABOUT = About(
-    "the information criterion against the subset that wins",
-    CHEN,
-    "the selector converges to the subset of heads that maximises the modified χ² mutual "
-    "information between its states and the next one, which trades information against the "
-    "size of the subset.",
-)
+SETTINGS = (
+    Setting("kernels", 1024, "kernels that stand for the population", 256, 64, kind="int",
+            low=1, high=10**6),
+    Setting("priors", (0.03, 0.1, 0.3, 1.0, 3.0), "Dirichlet parameters δ", (0.1, 0.3, 1.0),
+            (0.1,), many=True, low=1e-3, high=1e3),
+    Setting("starts", (3.0, 1.0), "starts of every head's first lag, w_plus", (3.0, 1.0), (3.0,),
+            many=True),
+    Setting("losses", ("ce", "log"), "losses", ("ce", "log"), ("log",), kind="choice", many=True,
+            choices=("ce", "log")),
+    Setting("t_end", 1e5, "training time at which a flow that selects nothing is given up",
+            low=1.0),
+    Setting("seed", 0, "seed of the kernels", kind="int", low=0),
+)  # fmt: skip
+_RTOL = 1e-4
 
 
-def draw(request: Request) -> Drawn:
-    kernels = request.of(1024, 256, 64)
-    priors = request.of(PRIORS, (0.1, 0.3, 1.0), (0.1,))
-    starts = request.of((3.0, 1.0), (3.0, 1.0), (3.0,))
-    losses = request.of(("ce", "log"), ("ce", "log"), ("log",))
-    parameters = {"kernels": kernels, "seed": request.seed}
-    rows, scores, saturated, subsets = [], [], [], ()
-    for row in criterion_study(
-        parameters, priors=priors, starts=starts, losses=losses,
-        progress=request.integrating("flow"),
-    ):  # fmt: skip
-        values = parameters | {name: row[name] for name in ("dirichlet", "w_plus", "loss")}
-        found = markov.criterion(values)
-        subsets = found.subsets
-        scores.append(found.actual)
-        saturated.append(found.saturated)
-        rows.append(row)
-    missed = [
-        f"δ = {row['dirichlet']:g}, W = {row['w_plus']:g}, {row['loss']}: {row['winner']} won, "
-        f"not {row['saturated']}"
-        for row in rows
-        if not row["saturated_right"]
+def parts(settings):
+    chosen = itertools.product(settings.priors, settings.starts, settings.losses)
+    return {
+        f"delta{delta:g}-w{w:g}-{loss}": {"dirichlet": delta, "w_plus": w, "loss": loss}
+        for delta, w, loss in chosen
+    }
+
+
+def work(settings, setting, context):
+    """The criterion's argmax against the winner of the joint flow, at one setting.
+
+    `gap` is the first subset's lead over the second, as a part of the first; `saturated` is by the
+    modified χ² information, the rest by J with the copier's actual weights.
+    """
+    values = {"kernels": settings.kernels, "seed": settings.seed, **setting}
+    found = population.criterion(values)
+    flow = _until_selected(values, settings.t_end, context.progress)
+    won = population.winner(flow)
+    saturated, lead = _first(found.subsets, found.saturated)
+    return setting | {
+        "winner": won,
+        "T_selected": flow.events["T_selected"],
+        "predicted": found.winner,
+        "gap": found.gap,
+        "saturated": saturated,
+        "saturated_gap": lead,
+        "subsets": list(found.subsets),
+        "scores": np.asarray(found.actual),
+        "saturated_scores": np.asarray(found.saturated),
+    }
+
+
+def _until_selected(values, t_end: float, progress):
+    """A flow long enough for a subset to win: horizons ten times as long until one does."""
+    horizon = min(30.0, t_end)
+    while True:
+        flow = integrate(CHEN, values, t_end=horizon, rtol=_RTOL, progress=progress)
+        if flow.events["T_selected"] is not None or horizon >= t_end:
+            return flow
+        horizon = min(10.0 * horizon, t_end)
+
+
+def _first(names, scores: np.ndarray) -> tuple[str, float]:
+    order = np.argsort(-scores)
+    lead = (scores[order[0]] - scores[order[1]]) / scores[order[0]] if len(scores) > 1 else 1.0
+    return names[int(order[0])], float(lead)
+
+
+def conclude(settings, outcomes):
+    rows = [
+        {k: v for k, v in one.items() if "scores" not in k and k != "subsets"}
+        for one in outcomes.values()
     ]
-    numbers = {
-        "kernels": kernels, "settings": len(rows), "subsets": list(subsets),
-        "right": sum(bool(row["right"]) for row in rows),
-        "saturated_right": sum(bool(row["saturated_right"]) for row in rows),
-        "rows": rows, "scores": scores, "saturated": saturated,
-        "priors": list(priors), "starts": list(starts), "losses": list(losses),
-        "winners": list(dict.fromkeys(row["winner"] or "none" for row in rows)),
-        "missed": missed or ["none"],
-        "gap": {"least": min(row["gap"] for row in rows), "largest": max(r["gap"] for r in rows)},
-        "T_selected": [row["T_selected"] for row in rows],
-    }  # fmt: skip
-    return Drawn(
-        _figure(rows, np.array(scores), np.array(saturated), subsets),
-        numbers,
-        "the joint population flow ({kernels} kernels, three heads, subsets of at most two) in "
-        "{settings} settings: Dirichlet parameter δ = {priors:g}, start W = {starts:g} of every "
-        "head's first lag, loss {losses}. A row is a setting; shades are the criterion of a "
-        "subset over the row's largest, left with the copier's actual weights and the run's own "
-        "loss, right for heads that copy one lag each (modified χ² information). A ring is the "
-        "subset that won in the flow, a dot the one that is predicted.",
-        [
-            Finding(
-                "with the copier's actual weights the criterion predicts {right} of {settings} "
-                "winners; its first leads its second by {gap[least]:.1%} to {gap[largest]:.1%}",
-                numbers["right"] == len(rows),
-            ),
-            Finding(
-                "with saturated heads, the paper's form, it predicts {saturated_right} of "
-                "{settings}; missed: {missed}",
-                not missed,
-            ),
-            Finding("subsets that win somewhere: {winners}"),
-        ],
-    )
+    subsets = next(iter(outcomes.values()))["subsets"]
+    numbers = {**settings, "subsets": subsets, "rows": rows}
+    data = {"subset": (("subset",), subsets, "heads of a subset")}
+    for name, meaning in (
+        ("scores", "criterion J with the copier's actual weights, run's own loss"),
+        ("saturated_scores", "modified χ² information of heads that copy one lag, nats"),
+    ):
+        values = np.array([one[name] for one in outcomes.values()])
+        data[name] = (("setting", "subset"), values, meaning)
+    return Conclusion(numbers, data)
+
+
+def judge(numbers):
+    rows = numbers["rows"]
+    count = len(rows)
+
+    def missed(predicted, gap):
+        return [
+            f"δ = {row['dirichlet']:g}, W = {row['w_plus']:g}, {row['loss']}: "
+            f"{row['winner'] or 'none'} won, not {row[predicted]}, which led by {row[gap]:.2%}"
+            for row in rows
+            if row["winner"] != row[predicted]
+        ]
+
+    actual, saturated = missed("predicted", "gap"), missed("saturated", "saturated_gap")
+    gaps = [row["gap"] for row in rows]
+    winners = ", ".join(dict.fromkeys(row["winner"] or "none" for row in rows))
+    right = count - len(actual)
+    return [
+        Finding(
+            f"with the copier's actual weights the criterion predicts {right} of {count} winners; "
+            f"its first leads its second by {min(gaps):.1%} to {max(gaps):.1%}",
+            holds(not actual),
+            "the selector converges to the subset with the most information",
+            Measured(right / count, n=count),
+            "; ".join(actual),
+        ),
+        Finding(
+            f"with saturated heads, the paper's form, it predicts {count - len(saturated)} of "
+            f"{count}",
+            holds(not saturated),
+            "the subset that maximises the modified χ² mutual information wins",
+            Measured((count - len(saturated)) / count, n=count),
+            "; ".join(saturated),
+        ),
+        Finding(f"subsets that win somewhere: {winners}"),
+    ]
+
+
+def draw(result):
+    data = result.data
+    return _figure(
+        result.numbers["rows"], data["scores"].values, data["saturated_scores"].values,
+        result.numbers["subsets"],
+    )  # fmt: skip
 
 
 def _figure(rows, actual, saturated, subsets):
@@ -145,3 +207,27 @@ def _key(figure, total):
         [ring, dot], ["won in the flow", "predicted"], loc="upper right",
         bbox_to_anchor=(0.91, 1.0), ncols=2, handletextpad=0.1,
     )  # fmt: skip
+
+
+EXPERIMENT = Experiment(
+    name="chen.criterion",
+    question="does the information criterion, known before training, predict the subset that wins?",
+    title="the information criterion against the subset that wins",
+    claim="the selector converges to the subset of heads that maximises the modified χ² mutual "
+    "information between its states and the next one, which trades information against the size "
+    "of the subset.",
+    source="Chen et al., arXiv 2409.10559",
+    caption="the joint population flow ({kernels} kernels, three heads, subsets of at most two) "
+    "for Dirichlet parameters δ = {priors:g}, starts W = {starts:g} of every head's first lag, "
+    "loss {losses}. A row is a setting; shades are the criterion of a subset over the row's "
+    "largest, left with the copier's actual weights and the run's own loss, right for heads that "
+    "copy one lag each (modified χ² information). A ring is the subset that won in the flow, a dot "
+    "the one that is predicted.",
+    settings=SETTINGS,
+    parts=parts,
+    work=work,
+    conclude=conclude,
+    judge=judge,
+    draw=draw,
+    cost={"full": 60, "quick": 15},
+)

@@ -1,16 +1,18 @@
-"""chen-stages: subset weights, attention of the heads and a(t), beside the recorded run."""
+"""chen.stages: subset weights, attention of the heads and a(t), and in which order they come."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from reduced_dynamics.core.crossings import first_reach
-from reduced_dynamics.experiments.caption import Finding
-from reduced_dynamics.experiments.request import CHEN, About, Drawn, Request
-from reduced_dynamics.families.chen import population as markov
+from reduced_dynamics.experiments.experiment import Conclusion, Experiment
+from reduced_dynamics.experiments.finding import Finding, holds
+from reduced_dynamics.experiments.setting import Setting, Settings
+from reduced_dynamics.families.chen import population
 from reduced_dynamics.families.chen.recorded import TIMES, recorded
 from reduced_dynamics.families.chen.selection_figure import copied, draw_heads
-from reduced_dynamics.families.chen.validation import log10_p, plan, population
+from reduced_dynamics.families.chen.validation import log10_p, plan
+from reduced_dynamics.families.chen.validation import population as population_flow
 from reduced_dynamics.plotting.style import (
     BRIGHT,
     finish,
@@ -20,57 +22,49 @@ from reduced_dynamics.plotting.style import (
     subset_colours,
 )
 
-ABOUT = About(
-    "stages of learning a Markov chain in context: selector, copier, classifier",
-    CHEN,
-    "training goes through stages (analysed one after the other): the feed-forward selector picks "
-    "the subset of heads with the most information, then the heads of the first layer each come "
-    "to copy one parent, then the second layer's a grows without bound: a generalised induction "
-    "head. The authors' recorded run "
-    "(joint gradient descent, step 1, S = 3, two parents) selects {1,2}; its numbers are the "
-    "points.",
+SETTINGS = (
+    Setting("t_end", 50_000.0, "horizon, training time", 1000.0, 12.0, low=1.0),
+    Setting("kernels", 2048, "kernels that stand for the population", 512, 64, kind="int", low=1),
+    Setting("sequences", 9000, "sequences of the training set", 9000, 200, kind="int", low=1),
+    Setting("seed", 0, "seed of the sequences", kind="int", low=0),
 )
-#: The recorded run lies near ours if a is within this of it, at every recorded time after t = 0.
-NEAR = 0.05
-#: The lowest log10 p that is drawn; below 10^-88 the reduced flow freezes p.
+#: The lowest log10 p that is drawn.
 _LOWEST = -95.0
 _FULL, _FLOW = BRIGHT[5], BRIGHT[0]
 _DASH = (0, (4, 1.5))
 
 
-def draw(request: Request) -> Drawn:
-    t_end, kernels = request.of((50_000.0, 2048), (1000.0, 512), (12.0, 64))
-    count = request.of(3, 2, 1)
-    parameters = {"kernels": kernels}
-    if request.size == "tiny":
-        parameters |= {"sequences": 200, "validation": 50}
-    seeds = list(range(request.seed, request.seed + count))
-    # The first seed goes all the way; the others show the scatter as far as that takes seconds.
-    first = plan(parameters, seeds=seeds[:1], t_end=t_end)
-    jobs = list(first.jobs)
-    if count > 1:
-        jobs += plan(parameters, seeds=seeds[1:], t_end=min(t_end, 10_000.0)).jobs
-    runs = [job.run(request.training(f"finite data, {job.label}")) for job in jobs]
-    flow = population(first, t_end, progress=request.integrating("population"))
-    if flow is None:
-        from reduced_dynamics.core.errors import IntegrationError
+def _plan(settings):
+    parameters = {"kernels": settings.kernels, "sequences": settings.sequences}
+    return plan(parameters, seeds=[settings.seed], t_end=settings.t_end)
 
-        raise IntegrationError("the population flow of chen diverged; take more kernels")
-    run = runs[0].full
-    labels = first.config.labels
+
+def parts(settings):
+    return {"flow": "flow", "finite": "finite"}
+
+
+def work(settings, which, context):
+    planned = _plan(settings)
+    if which == "finite":
+        return planned.jobs[0].run(context.progress, context.checkpoint).full
+    return population_flow(planned, settings.t_end, progress=context.progress)
+
+
+def conclude(settings, outcomes):
+    planned = _plan(settings)
+    flow, run = outcomes["flow"], outcomes["finite"]
+    config, labels = planned.config, planned.config.labels
     won = _winner(run, labels)
-    table = _beside(runs, flow)
     heads = [int(h) for h in won] if won and won != "empty" else []
     attention = np.array([copied(flow, row) for row in range(len(flow.t))])
     missing = 1.0 - np.array([attention[:, h - 1, 0] for h in heads or [1]])
-    copier = [first_reach(flow.t, -one, -0.5 * one[0]) for one in missing]
-    a_half = first_reach(flow.t, flow["a"], 0.5 * flow["a"][-1])
     numbers = {
-        **{name: getattr(first.config, name) for name in ("S", "n", "H", "degree", "L",
-                                                          "dirichlet", "loss", "sequences")},
-        "kernels": kernels, "t_end": t_end, "seeds": seeds, "subsets": list(labels),
+        **settings,
+        **{name: getattr(config, name) for name in ("S", "n", "H", "degree", "L", "dirichlet",
+                                                    "loss")},
+        "subsets": labels,
         "winner": won, "flow_winner": _winner(flow, labels),
-        "predicted": markov.criterion(first.values).winner,
+        "predicted": population.criterion(planned.values).winner,
         "T_selected": {"finite": run.events.get("T_selected") or _selected(run, labels),
                        "flow": flow.events["T_selected"]},
         "log10_p_end": dict(zip(labels, log10_p(run.z[-1:, : len(labels)])[0], strict=True)),
@@ -82,63 +76,50 @@ def draw(request: Request) -> Drawn:
         "attention_start": [float(1.0 - one[0]) for one in missing],
         "attention_end": [float(1.0 - one[-1]) for one in missing],
         "finite_attention_end": [float(copied(run, -1)[h - 1, 0]) for h in heads or [1]],
-        "copier_half": copier, "a_half": a_half,
+        "copier_half": [first_reach(flow.t, -one, -0.5 * one[0]) for one in missing],
+        "a_half": first_reach(flow.t, flow["a"], 0.5 * flow["a"][-1]),
         "late_slope": _late_slope(flow),
-        "table": table, "compared": [row["t"] for row in table],
-        "a_here": [row["a"] for row in table],
-        "a_recorded": [row["recorded"] for row in table],
-        "a_flow": [row["flow"] for row in table],
-        "largest_off": max((abs(row["off"]) for row in table), default=None),
-        "largest_off_flow": max((abs(row["flow_off"]) for row in table if row["t"] >= 100),
-                                default=None),
     }  # fmt: skip
-    selected = numbers["T_selected"]["flow"]
-    reached = [selected, *copier, a_half]
-    staged = None not in reached and selected < min(copier) and max(copier) < a_half
-    return Drawn(
-        _figure(runs, flow, labels, first),
-        numbers,
-        "the copier, selector and classifier on {sequences} sequences (S = {S}, {n} − 1 parents, "
-        "{H} heads, L = {L}, δ = {dirichlet:g}), full-batch descent with step 1, data seeds "
-        "{seeds} (thin lines); the population flow over {kernels} kernels (dashed); the authors' "
-        "recorded run (points). Above: log10 of every subset's weight, a, training loss. Below: "
-        "attention of every head on its lags in the first run, at three times.",
-        [
-            Finding(
-                "the subset {winner} wins, as the information criterion predicts ({predicted}); "
-                "its weight passes .99 at t = {T_selected[finite]:.0f} for descent and "
-                "{T_selected[flow]:.2f} for the flow, whose first stage is faster because |c| "
-                "does not have to grow",
-                won is not None and won == numbers["predicted"],
-            ),
-            Finding(
-                "beside the recorded run: a at t = {compared:g} is {a_here:.3f}, recorded "
-                "{a_recorded:.3f}: within {largest_off:.1%}",
-                None if not table else numbers["largest_off"] < NEAR,
-            ),
-            Finding(
-                "order in joint training (the flow; the theory trains one part after the other): "
-                "selected at {T_selected[flow]:.2f}; the winner's heads "
-                "missing half as much of their lag as at the start at {copier_half:.1f}; a at half "
-                "of its end at {a_half:.1f}",
-                staged,
-            ),
-            Finding(
-                "the winner's heads attend to their lag with {attention_start:.3f} at the start "
-                "and {attention_end:.4f} at the end of the flow, {finite_attention_end:.4f} in the "
-                "first run"
-            ),
-            Finding(
-                "subsets whose weight fell below 10^−80 and is above 10^−10 again at the end: "
-                "{returned[finite]} in the first run, {returned[flow]} in the flow; the largest "
-                "weight at the end is {p_end[finite]:.4f} and {p_end[flow]:.4f}"
-            ),
-            Finding(
-                "a still grows at the end, by {late_slope:.3f} for each factor e of time in the "
-                "flow (late law a ≈ ln t + const: 1); loss {loss_end[finite]:.5f}"
-            ),
-        ],
-    )
+    return Conclusion(numbers, {}, {"flow": flow, "finite": run})
+
+
+def judge(numbers):
+    selected, copier = numbers["T_selected"]["flow"], numbers["copier_half"]
+    reached = [selected, *copier, numbers["a_half"]]
+    staged = None not in reached and selected < min(copier) and max(copier) < numbers["a_half"]
+    won = numbers["winner"]
+    return [
+        Finding(
+            "order in joint training (the flow; the theory trains one part after the other): "
+            "selected at {T_selected[flow]:.2f}; the winner's heads "
+            "missing half as much of their lag as at the start at {copier_half:.1f}; a at half "
+            "of its end at {a_half:.1f}",
+            holds(staged),
+            "selector, then copier, then classifier",
+        ),
+        Finding(
+            "the subset {winner} wins, and the information criterion predicts {predicted}; "
+            "its weight passes .99 at t = {T_selected[finite]:.0f} for descent and "
+            "{T_selected[flow]:.2f} for the flow, whose first stage is faster because |c| "
+            "does not have to grow",
+            holds(won is not None and won == numbers["predicted"]),
+            "the subset with the most information wins",
+        ),
+        Finding(
+            "the winner's heads attend to their lag with {attention_start:.3f} at the start "
+            "and {attention_end:.4f} at the end of the flow, {finite_attention_end:.4f} on finite "
+            "data"
+        ),
+        Finding(
+            "subsets whose weight fell below 10^−80 and is above 10^−10 again at the end: "
+            "{returned[finite]} on finite data, {returned[flow]} in the flow; the largest "
+            "weight at the end is {p_end[finite]:.4f} and {p_end[flow]:.4f}"
+        ),
+        Finding(
+            "a still grows at the end, by {late_slope:.3f} for each factor e of time in the "
+            "flow (late law a ≈ ln t + const: 1); loss {loss_end[finite]:.5f}"
+        ),
+    ]
 
 
 def _winner(trajectory, labels) -> str | None:
@@ -166,39 +147,20 @@ def _late_slope(flow) -> float:
     return float(np.polyfit(np.log(flow.t[late]), flow["a"][late], 1)[0])
 
 
-def _beside(runs, flow) -> list[dict]:
-    """a at the recorded times that were reached: mean over the runs, recorded, flow."""
-    found = []
-    for t in TIMES[1:]:
-        said = recorded("a", t)
-        values = [run.at([t])["a"] for run in runs]
-        values = [one[0] for one in values if len(one)]
-        if said is None or not values:
-            continue
-        mean, of_flow = float(np.mean(values)), float(np.interp(t, flow.t, flow["a"]))
-        found.append(
-            {
-                "t": t, "a": mean, "count": len(values), "recorded": said[0], "flow": of_flow,
-                "off": mean / said[0] - 1.0, "flow_off": of_flow / said[0] - 1.0,
-            }
-        )  # fmt: skip
-    return found
-
-
-def _figure(runs, flow, labels, first):
-    run = runs[0].full
+def draw(result):
+    flow, run = result.trajectories["flow"], result.trajectories["finite"]
+    config = _plan(Settings(result.settings)).config
+    labels = config.labels
     with style():
-        config = first.config
         title = (
             f"chen: S = {config.S}, {config.n - 1} parents, H = {config.H}, L = {config.L}, "
             f"δ = {config.dirichlet:g}, loss = {config.loss}; lines: finite data, "
             "dashed: population flow, points: recorded run"
         )
         figure, axes = grid(2, 3, title, gap=0.78, between=0.85, right=0.12)
-        _selector(axes[0, 0], runs, flow, labels)
+        _selector(axes[0, 0], run, flow, labels)
         for ax, name, label in ((axes[0, 1], "a", "$a$"), (axes[0, 2], "loss", "training loss")):
-            for one in runs:
-                ax.plot(one.full.t[1:], one.full[name][1:], color=_FULL, linewidth=1.0)
+            ax.plot(run.t[1:], run[name][1:], color=_FULL, linewidth=1.0)
             ax.plot(flow.t[1:], flow[name][1:], color=_FLOW, linewidth=1.2, linestyle=_DASH)
             _points(ax, name, "black", run.t_end)
             ax.set_ylabel(label)
@@ -215,17 +177,15 @@ def _figure(runs, flow, labels, first):
     return figure
 
 
-def _selector(ax, runs, flow, labels):
+def _selector(ax, run, flow, labels):
     colours, ends = subset_colours(labels), []
     for k, label in enumerate(labels):
-        for one in runs:
-            values = log10_p(one.full.z[:, : len(labels)])[1:, k]
-            ax.plot(one.full.t[1:], values, color=colours[label], linewidth=0.9)
-            if one is runs[0]:
-                ends.append((np.maximum(values, _LOWEST), _name(label), colours[label]))
+        values = log10_p(run.z[:, : len(labels)])[1:, k]
+        ax.plot(run.t[1:], values, color=colours[label], linewidth=0.9)
+        ends.append((np.maximum(values, _LOWEST), _name(label), colours[label]))
         values = log10_p(flow.z[:, : len(labels)])[1:, k]
         ax.plot(flow.t[1:], values, color=colours[label], linewidth=0.9, linestyle=_DASH)
-        _points(ax, f"log10_p_{label}", colours[label], runs[0].full.t_end)
+        _points(ax, f"log10_p_{label}", colours[label], run.t_end)
     ax.set_ylim(_LOWEST, 4.0)
     ax.set_ylabel(r"$\log_{10} p$ of a subset")
     label_ends(ax, ends)
@@ -241,3 +201,28 @@ def _points(ax, quantity, colour, t_end):
 
 def _name(label: str) -> str:
     return r"$\emptyset$" if label == "empty" else "{" + ",".join(label) + "}"
+
+
+EXPERIMENT = Experiment(
+    name="chen.stages",
+    question="trained jointly, do selector, copier and classifier form one after the other?",
+    title="stages of learning a Markov chain in context: selector, copier, classifier",
+    claim="training goes through stages (analysed one after the other): the feed-forward selector "
+    "picks the subset of heads with the most information, then the heads of the first layer each "
+    "come to copy one parent, then the second layer's a grows without bound: a generalised "
+    "induction head. The authors' recorded run (joint gradient descent, step 1, S = 3, two "
+    "parents) selects {1,2}.",
+    source="Chen et al., arXiv 2409.10559",
+    caption="the copier, selector and classifier on {sequences} sequences (S = {S}, {n} − 1 "
+    "parents, {H} heads, L = {L}, δ = {dirichlet:g}), full-batch descent with step 1, seed {seed} "
+    "(lines); the population flow over {kernels} kernels (dashed); the authors' recorded run "
+    "(points). Above: log10 of every subset's weight, a, training loss. Below: attention of every "
+    "head on its lags on finite data, at three times.",
+    settings=SETTINGS,
+    parts=parts,
+    work=work,
+    conclude=conclude,
+    judge=judge,
+    draw=draw,
+    cost={"full": 130, "quick": 12},
+)

@@ -130,9 +130,9 @@ def judge(numbers):
 
 def sharp_constants() -> dict[str, float]:
     """Limits of the scaled emergence times as N → ∞, derived by SymPy."""
-    from derivations.musat import derive as musat
+    from derivations.musat.limits import sharp_constants as constants
 
-    return {name: float(value) for name, value in musat.sharp_constants().items()}
+    return {name: float(value) for name, value in constants().items()}
 
 
 def draw(result):

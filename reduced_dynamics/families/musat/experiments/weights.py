@@ -1,97 +1,117 @@
-"""musat-weights: the learned weights of the full model, block by block, beside the prediction."""
+"""musat.weights: the learned weights of the full model, block by block, beside the prediction."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from reduced_dynamics.experiments.caption import Finding
-from reduced_dynamics.experiments.request import MUSAT, About, Drawn, Request
+from reduced_dynamics.experiments.experiment import Conclusion, Experiment
+from reduced_dynamics.experiments.finding import Finding, holds
+from reduced_dynamics.experiments.setting import Setting
 from reduced_dynamics.families.musat.full.disentangled import (
     COORDINATES,
     LAYOUT,
+    Weights,
     embed,
     norms,
     project,
 )
-from reduced_dynamics.families.musat.full.disentangled_training import train
+from reduced_dynamics.families.musat.full_model import plan
 from reduced_dynamics.families.musat.system import MUSAT19
-from reduced_dynamics.families.musat.validation import plan
-from reduced_dynamics.plotting.style import INK, finish, style, symbol
+from reduced_dynamics.plotting.style import HEAD, INK, finish, style, symbol
 
-ABOUT = About(
-    "learned weight blocks of the full model beside the structure that the theory predicts",
-    MUSAT,
-    "the weights learned from zero have an interpretable structure: every D × D block is a "
-    "multiple of the identity, or a combination of it and the rotation M, and all token–position "
-    "blocks vanish; 19 numbers describe all 28 D² weights.",
-)
 #: The structure is there if what does not belong to it is below this part of the norm.
 STRUCTURED = 0.05
 #: What the block rows and columns stand for: token, position, attended by layer 1, by layer 2.
 BLOCKS = ("t", "p", "t'", "p'", "t''", "p''", "t'''", "p'''")
-NAMES = ("W^1", "W^2", "W^3")
+MATRICES = ("W1", "W2", "W3")
+
+SETTINGS = (
+    Setting("N", 4, "pairs", 4, 2, kind="int", low=1, high=64),
+    Setting("D", 16, "width of tokens and positions", 12, 6, kind="int", low=2, high=4096),
+    Setting("batch", 1024, "fresh sequences a step", 256, 16, kind="int", low=1, high=10**9),
+    Setting("t_end", 160.0, "horizon, reduced training time", 130.0, 1.0, low=0.0),
+    Setting("seed", 0, "of the training", kind="int", low=0, high=2**62),
+)
 
 
-def draw(request: Request) -> Drawn:
-    N, D = request.of((4, 16), (4, 12), (2, 6))
-    batch, t_end = request.of((1024, 160.0), (256, 130.0), (16, 1.0))
-    parameters = {"N": N, "D": D}
-    (job,) = plan(MUSAT19, parameters, seeds=[request.seed], t_end=t_end, batch=batch)
-    full, learned = train(job.config, request.training("training"))
-    request.progress("integrating the reduced flow")
+def parts(settings):
+    return {"training": settings.seed}
+
+
+def work(settings, seed, context):
+    """The learned weights, and where the reduced flow ends."""
+    options = {"t_end": settings.t_end, "batch": settings.batch, "seeds": [seed]}
+    (job,) = plan(MUSAT19, {"N": settings.N, "D": settings.D}, **options)
+    job.prepare()
+    full, learned = job.train(job.config, context.progress, context.checkpoint)
+    context.progress("integrating the reduced flow", 1.0)
     found = job.compare(full)
-    reduced = dict(zip(found.reduced.coordinates, found.reduced.final.values(), strict=True))
-    predicted = embed(np.array([reduced[name] for name in COORDINATES]), D)
+    return {
+        "steps": job.config.steps,
+        "learned": dict(zip(MATRICES, learned, strict=True)),
+        "predicted": found.reduced.final,
+    }
+
+
+def conclude(settings, outcomes):
+    found, D = outcomes["training"], settings.D
+    learned = Weights(*(found["learned"][name] for name in MATRICES))
+    reduced = {name: found["predicted"][name] for name in COORDINATES}
+    predicted = embed(np.array([*reduced.values()]), D)
     residual = [one - other for one, other in zip(learned, predicted, strict=True)]
     _, outside = norms(learned)
     own = dict(zip(COORDINATES, project(learned).tolist(), strict=True))
     total = np.sqrt(sum(np.vdot(W, W) for W in learned))
     elsewhere = np.sqrt(sum(_unpredicted(W, k, D) for k, W in enumerate(learned)))
     numbers = {
-        "N": N, "D": D, "batch": batch, "t_end": t_end, "steps": job.config.total_steps,
+        **settings,
+        "steps": found["steps"],
         "weights": 28 * D**2,
         "learned": own,
         "predicted": reduced,
         "norm": float(total),
-        "outside": outside,
-        "outside_part": outside / total,
+        "outside_part": float(outside / total),
         "off_diagonal_part": float(elsewhere / total),
         "difference_part": float(np.sqrt(sum(np.vdot(W, W) for W in residual)) / total),
         "largest_coordinate_error": max(abs(own[k] - reduced[k]) for k in COORDINATES),
         "by_matrix": {
-            name.replace("^", ""): float(np.linalg.norm(W) / np.linalg.norm(V))
-            for name, W, V in zip(NAMES, residual, learned, strict=True)
+            name: float(np.linalg.norm(W) / np.linalg.norm(V))
+            for name, W, V in zip(MATRICES, residual, learned, strict=True)
         },
-        "largest": max(COORDINATES, key=lambda name: abs(own[name])),
         "three_largest": sorted(COORDINATES, key=lambda name: -abs(own[name]))[:3],
-    }  # fmt: skip
-    head = {"alpha3", "beta2", "gamma3"}
-    return Drawn(
-        _figure(learned, predicted, residual, N, D),
-        numbers,
-        "all {weights} weights after {steps} steps (N = {N}, D = {D}, orthonormal inputs, last "
-        "item queried, batch {batch}, learning rate 1, t = {t_end:g}); beside them the weights "
-        "that the reduced flow of 19 coordinates predicts for that time, without any fit, and "
-        "the difference of the two, on a colour scale of its own.",
-        [
-            Finding(
-                "the part of the norm outside the 19-dimensional subspace is {outside_part:.4f}; "
-                "in blocks that should vanish {off_diagonal_part:.4f}",
-                numbers["outside_part"] < STRUCTURED,
-            ),
-            Finding(
-                "learned minus predicted is {difference_part:.4f} of the norm (W¹ "
-                "{by_matrix[W1]:.4f}, W² {by_matrix[W2]:.4f}, W³ {by_matrix[W3]:.4f}); no "
-                "coordinate is off by more than {largest_coordinate_error:.4f}"
-            ),
-            Finding(
-                "the three largest coordinates are {three_largest}; learned and predicted: α3 "
-                "{learned[alpha3]:.3f} and {predicted[alpha3]:.3f}, β2 {learned[beta2]:.3f} and "
-                "{predicted[beta2]:.3f}, γ3 {learned[gamma3]:.3f} and {predicted[gamma3]:.3f}",
-                set(numbers["three_largest"]) == head,
-            ),
-        ],
-    )
+    }
+    data = {
+        f"{what}_{name}": ((f"row_{name}", f"column_{name}"), W, f"{what} weights")
+        for what, matrices in (("learned", learned), ("predicted", predicted))
+        for name, W in zip(MATRICES, matrices, strict=True)
+    }
+    return Conclusion(numbers, data)
+
+
+def judge(numbers):
+    off = max(numbers["outside_part"], numbers["off_diagonal_part"])
+    return [
+        Finding(
+            "the part of the norm outside the 19-dimensional subspace is {outside_part:.4f}; in "
+            "blocks that should vanish {off_diagonal_part:.4f}",
+            holds(off < STRUCTURED),
+            why=""
+            if off < STRUCTURED
+            else "minibatches of {batch} are noise, which leaves the subspace",
+        ),
+        Finding(
+            "learned minus predicted is {difference_part:.4f} of the norm (W¹ "
+            "{by_matrix[W1]:.4f}, W² {by_matrix[W2]:.4f}, W³ {by_matrix[W3]:.4f}); no coordinate "
+            "is off by more than {largest_coordinate_error:.4f}"
+        ),
+        Finding(
+            "the three largest coordinates are {three_largest}; learned and predicted: α3 "
+            "{learned[alpha3]:.3f} and {predicted[alpha3]:.3f}, β2 {learned[beta2]:.3f} and "
+            "{predicted[beta2]:.3f}, γ3 {learned[gamma3]:.3f} and {predicted[gamma3]:.3f}",
+            holds(set(numbers["three_largest"]) == set(HEAD)),
+            claim="α3, β2 and γ3 account for the emergence of the induction head",
+        ),
+    ]
 
 
 def _unpredicted(W: np.ndarray, which: int, D: int) -> float:
@@ -102,9 +122,15 @@ def _unpredicted(W: np.ndarray, which: int, D: int) -> float:
     return float(sum(s for place, s in np.ndenumerate(squares) if place not in taken))
 
 
-def _figure(learned, predicted, residual, N, D):
+def draw(result):
     from matplotlib.figure import Figure
 
+    N, D = result.settings["N"], result.settings["D"]
+    learned, predicted = (
+        [result.data[f"{what}_{name}"].values for name in MATRICES]
+        for what in ("learned", "predicted")
+    )
+    residual = [one - other for one, other in zip(learned, predicted, strict=True)]
     rows = (("learned", learned), ("predicted", predicted), ("difference", residual))
     with style():
         figure = Figure(figsize=(7.0, 7.4))
@@ -122,7 +148,7 @@ def _figure(learned, predicted, residual, N, D):
             for c, W in enumerate(matrices):
                 ax = figure.add_subplot(outer[r, c])
                 image = _matrix(ax, W, D, scale)
-                ax.set_title(f"${NAMES[c]}$ {label}", fontsize=9.0, pad=9.0)
+                ax.set_title(f"$W^{c + 1}$ {label}", fontsize=9.0, pad=9.0)
                 if r == 1:
                     _name_blocks(ax, c, D)
             box = figure.axes[-1].get_position()
@@ -174,3 +200,24 @@ def _name_blocks(ax, which, D):
             color=INK,
             bbox={"boxstyle": "square,pad=0.1", "color": "white", "alpha": 0.75, "linewidth": 0},
         )
+
+
+EXPERIMENT = Experiment(
+    name="musat.weights",
+    question="do the learned weights have the block structure that 19 numbers describe?",
+    title="learned weight blocks beside those that the theory predicts",
+    claim="the weights learned from zero have an interpretable structure: every D × D block is a "
+    "multiple of the identity, or a combination of it and the rotation M, and all token–position "
+    "blocks vanish; 19 numbers describe all 28 D² weights.",
+    source="Musat et al., arXiv 2511.01033, Theorem 1",
+    caption="all {weights} weights after {steps} steps (N = {N}, D = {D}, orthonormal inputs, last "
+    "item queried, batch {batch}, learning rate 1, t = {t_end:g}); beside them the weights that "
+    "the reduced flow of 19 coordinates predicts for that time, without any fit, and the "
+    "difference of the two, on a colour scale of its own.",
+    settings=SETTINGS,
+    parts=parts,
+    work=work,
+    conclude=conclude,
+    judge=judge,
+    draw=draw,
+)
