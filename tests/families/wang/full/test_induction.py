@@ -7,6 +7,7 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
+from reduced_dynamics.families.wang.induction_study import Result, fewest, plan
 
 from reduced_dynamics.commands.main import main
 from reduced_dynamics.commands.validate import Reporter
@@ -21,7 +22,6 @@ from reduced_dynamics.families.wang.full.induction_training import (
     train_induction,
     trained_weights,
 )
-from reduced_dynamics.families.wang.induction_study import Result, fewest, plan
 from reduced_dynamics.training.loop import DivergedError, TrainingInterrupted
 
 # What the model computes
