@@ -25,7 +25,7 @@ TINY_OPTIONS = [part for k, v in TINY.items() for part in ("--set", f"{k}={v}")]
 def five():
     """Five seeds at the recorded run's setting, to t = 100."""
     planned = plan(t_end=100)
-    return planned, [job.run() for job in planned.jobs]
+    return planned, [Run(job.config, job.trained()) for job in planned.jobs]
 
 
 def test_the_recorded_run_lies_within_the_spread_of_seeds(five):
