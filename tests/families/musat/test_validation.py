@@ -16,13 +16,11 @@ from reduced_dynamics.catalogue import get
 from reduced_dynamics.commands import main
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.families.musat.emergence import Emergence
-from reduced_dynamics.families.musat.full.disentangled_training import (
-    DivergedError,
-    TrainingInterrupted,
-)
 from reduced_dynamics.families.musat.validation import Study, fit, plan, rms, run_study, validate
 from reduced_dynamics.integration.one import integrate
 from reduced_dynamics.io import storage
+from reduced_dynamics.training.loop import DivergedError, TrainingInterrupted
+from tests.training.interruption import before
 
 MUSAT19, MUSAT3 = get("musat19"), get("musat3")
 ROOT = Path(__file__).resolve().parents[3]
@@ -95,13 +93,8 @@ def test_momentum_runs_in_the_time_of_its_long_steps():
 
 def test_interrupted_and_resumed_is_the_same_to_the_last_bit(tmp_path):
     options = {"t_end": 12, "checkpoint": tmp_path / "run.npz"}
-
-    def interrupt(step, *rest):
-        if step >= 90:
-            raise KeyboardInterrupt
-
     with pytest.raises(TrainingInterrupted) as caught:
-        validate(MUSAT19, {}, progress=interrupt, **options)
+        validate(MUSAT19, {}, progress=before(90), **options)
     partial = plan(MUSAT19, {}, t_end=12)[0].compare(caught.value.trajectory)
     assert 5 < partial.t[-1] < 6 and partial.table["t"] == pytest.approx([1.2, 3], abs=0.05)
     resumed, whole = validate(MUSAT19, {}, **options), validate(MUSAT19, {}, t_end=12)
@@ -175,7 +168,7 @@ def test_study_figures(tmp_path):
         ({}, {"optimiser": "sgdd"}, "did you mean 'sgd'"),
         ({}, {"t_end": 0}, "positive time"),
         ({}, {"t_end": "N +"}, "N +"),
-        ({}, {"t_end": 1e-3}, "whole number of steps"),
+        ({}, {"t_end": 1e-3}, "the time of one step"),
         ({}, {"steps": 0}, "steps must be a positive integer"),
         ({}, {"at": [1e6]}, "between 0 and 160"),
         ({}, {"clamp": {"alpha33": 1}}, "did you mean 'alpha3'"),
@@ -207,7 +200,7 @@ def test_emergence_agrees_with_the_events_of_the_training():
     )
 
     config = StandardConfig(N=2, vocabulary=4, positions=5, width=8, steps=60, record=20)
-    trajectory = train_standard(config)
+    trajectory, _ = train_standard(config)
     found = Emergence(trajectory)
     at = {k: None if v is None else v * config.learning_rate for k, v in found.times().items()}
     for name, t in trajectory.events.items():
@@ -291,7 +284,7 @@ def test_ctrl_c_keeps_everything_and_the_same_command_goes_on(tmp_path):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     for line in process.stderr:  # the first line of progress
-        assert re.match(r"step \d+ of 320, loss [\d.]+, \d+ s left", line)
+        assert re.match(r"step \d+ of 320, loss [\d.]+ \([\d.]+%, \d+ s left\)", line)
         break
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)

@@ -16,9 +16,10 @@ from reduced_dynamics.catalogue import get
 from reduced_dynamics.commands import main
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.families.musat.validation import rms, run_study
-from reduced_dynamics.families.wang.full.mixed_target_training import TrainingInterrupted
 from reduced_dynamics.families.wang.validation import MixedStudy, plan, validate_mixed_target
 from reduced_dynamics.io import storage
+from reduced_dynamics.training.loop import TrainingInterrupted
+from tests.training.interruption import before
 
 WANG = get("wang")
 ROOT = Path(__file__).resolve().parents[3]
@@ -115,15 +116,10 @@ def test_clamped_in_both():
 
 def test_interrupted_and_resumed_is_the_same_to_the_last_bit(tmp_path):
     options = {"t_end": 50, "sequences": 64, "learning_rate": 0.5}
-
-    def interrupt(step, *rest):
-        if step >= 40:
-            raise KeyboardInterrupt
-
     checkpoint = tmp_path / "run.npz"
     with pytest.raises(TrainingInterrupted) as caught:
         validate_mixed_target(
-            WANG, ASYMPTOTIC, progress=interrupt, checkpoint=checkpoint, **options
+            WANG, ASYMPTOTIC, progress=before(40), checkpoint=checkpoint, **options
         )
     partial = plan(WANG, ASYMPTOTIC, **options)[0].compare(caught.value.trajectory)
     assert 15 < partial.t[-1] < 30
@@ -287,7 +283,7 @@ def test_ctrl_c_keeps_everything_and_the_same_command_goes_on(tmp_path):
     )  # fmt: skip
     for line in process.stderr:  # the first line of progress that speaks of training
         if line.startswith("step"):
-            assert re.match(r"step \d+ of 6000, loss \S+, \d+ s left", line)
+            assert re.match(r"step \d+ of 6000, loss \S+ \([\d.]+%, \d+ s left\)", line)
             break
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
