@@ -6,7 +6,6 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
-from reduced_dynamics.families.wang.induction_study import Result, fewest, plan
 
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.families.wang import induction_runs
