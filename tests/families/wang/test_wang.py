@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reduced_dynamics.families.wang.emergence_scaling import measure, unstable_rate
 
 import reduced_dynamics as rd
 from derivations.core.report import Check
 from derivations.wang.report import WANG as REPORT
 from reduced_dynamics import catalogue
 from reduced_dynamics.core.fits import line, power_law
-from reduced_dynamics.families.wang.emergence_scaling import measure, unstable_rate
 from reduced_dynamics.integration.problem import Options, Problem
 
 ROOT = Path(__file__).resolve().parents[3]
