@@ -368,7 +368,7 @@ def test_tables():
         ("theorem-3-4", {"similarity": "rough"}, "unknown value"),
         ("theorem-3-4", {"L": 4}, "out of range"),
         ("heads", {"vary": "head"}, "did you mean 'heads'"),
-        ("heads", {"over": "2,2"}, "twice"),
+        ("heads", {"over": [2, 2]}, "twice"),
         ("heads", {"over": "2.5"}, "positive integer"),
         ("heads", {"skip": "perhaps"}, "true or false"),
         ("heads", {"optimiser": "adan"}, "did you mean 'adam'"),
