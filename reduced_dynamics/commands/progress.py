@@ -25,12 +25,7 @@ class Reporter:
         self.shown = False
         self.begun = (0.0, math.inf)  # when, and with which share, the work at hand began
 
-    def __call__(self, what, share: float = math.nan) -> None:
-        if not isinstance(what, str):  # an integration's own record
-            if what.steps < 2:  # before that, it compiles
-                return
-            share = what.t / what.t_end
-            what = f"t = {what.t:.4g} of at most {what.t_end:.4g}, loss {what.loss:.4g}"
+    def __call__(self, what: str, share: float = math.nan) -> None:
         now = time.monotonic()
         if share < self.begun[1]:
             self.begun = (now, share)

@@ -31,6 +31,12 @@ def describe(system: ReducedSystem) -> list[str]:
     lines = [f"{system.name}: {system.title}", f"  source: {system.source}", "", "Parameters"]
     rows = [(p.name, _default(p), p.range, p.meaning) for p in system.parameters]
     lines += _table(rows, ("name", "default", "range", "meaning"))
+    model = catalogue.find("full", system.name)
+    if model is not None:
+        lines += ["", f"Training of {model.title} (validate, sweep --full)"]
+        rows = [(p.name, _default(p), p.range, p.meaning) for p in model.settings]
+        lines += _table(rows, ("name", "default", "range", "meaning"))
+        lines += [f"  until t = {model.horizon} unless said otherwise"]
     lines += ["", "State (dz/dt = -d loss/dz, in reduced training time)"]
     lines += _table(
         [

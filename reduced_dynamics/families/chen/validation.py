@@ -1,7 +1,7 @@
 """The copier–selector–classifier on finite data: against the recorded run, the population and its
 own limit.
 
-A `Job` is one training on one sample of sequences, its result a `Run`; `summary` lays the spread
+A `Run` is one training on one sample of sequences; `summary` lays the spread
 of many of them beside the authors' recorded run (`recorded_markov`) and the reduced system's
 trajectories, which are those of infinitely many sequences. `limit` says how near the trained model
 comes to the generalised induction head, and `transfer` what it does at other lengths and priors.
@@ -9,7 +9,6 @@ comes to the generalised induction head, and `transfer` what it does at other le
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from reduced_dynamics.core.errors import IntegrationError
-from reduced_dynamics.core.progress import Progress, silent
 from reduced_dynamics.core.system import ReducedSystem
 from reduced_dynamics.core.trajectory import Trajectory
+from reduced_dynamics.experiments.comparison import Job
 from reduced_dynamics.families.chen import full_model
 from reduced_dynamics.families.chen import recorded as recorded_markov
 from reduced_dynamics.families.chen.full import model as markov
@@ -28,7 +27,7 @@ from reduced_dynamics.families.chen.full import optimum as induction_head
 from reduced_dynamics.families.chen.full import training as markov_training
 from reduced_dynamics.families.chen.full.model import LOSSES, Weights
 from reduced_dynamics.families.chen.full.task import Sequences, sample_sequences
-from reduced_dynamics.families.chen.full.training import MarkovConfig, train_markov
+from reduced_dynamics.families.chen.full.training import MarkovConfig
 from reduced_dynamics.families.chen.full.windows import compress
 from reduced_dynamics.families.chen.full_model import CHEN
 from reduced_dynamics.families.chen.population import log10_p
@@ -130,35 +129,6 @@ def compare(weights: Weights, sequences: Sequences, config: MarkovConfig) -> lis
 
 
 @dataclass(frozen=True)
-class Job:
-    """One training to be made.
-
-    Attributes
-    ----------
-    config : MarkovConfig
-    """
-
-    config: MarkovConfig
-
-    @property
-    def label(self) -> str:
-        return f"seed {self.config.seed}"
-
-    def file(self, path) -> str:
-        """A name of its own, made from the one that many jobs share."""
-        root, end = os.path.splitext(os.fspath(path))
-        return f"{root}-seed{self.config.seed}{end}"
-
-    def run(self, progress: Progress = silent, checkpoint=None) -> Run:
-        """Train; arguments and errors are those of `train_markov`."""
-        return self.compare(train_markov(self.config, progress, checkpoint)[0])
-
-    def compare(self, full: Trajectory) -> Run:
-        """What was recorded, perhaps of a training that was cut short."""
-        return Run(self.config, full)
-
-
-@dataclass(frozen=True)
 class Plan:
     """What is to be made: jobs, the reduced system beside them, and the times of the tables.
 
@@ -191,7 +161,7 @@ def plan(parameters: Mapping[str, Any] | None = None, **options: Any) -> Plan:
     system = SYSTEM
     given, training = CHEN.split(system, parameters or {})
     jobs = full_model.plan(system, given, **training, **options)
-    return Plan(tuple(Job(j.config) for j in jobs), system, jobs[0].parameters, jobs[0].at)
+    return Plan(tuple(jobs), system, jobs[0].parameters, jobs[0].at)
 
 
 def population(

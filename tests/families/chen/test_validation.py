@@ -1,19 +1,12 @@
 """The copier–selector–classifier against the recorded run, its limit and its transfer."""
 
-import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from reduced_dynamics.commands.main import main
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.families.chen import recorded as recorded_markov
 from reduced_dynamics.families.chen import validation as validate_markov
@@ -22,8 +15,6 @@ from reduced_dynamics.families.chen.full import optimum as induction_head
 from reduced_dynamics.families.chen.full import training as markov_training
 from reduced_dynamics.families.chen.full.training import MarkovConfig
 from reduced_dynamics.families.chen.validation import Run, compare, plan, summary, transfer
-from reduced_dynamics.integration.one import Interrupted
-from reduced_dynamics.io import storage
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = {"sequences": 200, "validation": 50, "kernels": 16}
@@ -34,7 +25,7 @@ TINY_OPTIONS = [part for k, v in TINY.items() for part in ("--set", f"{k}={v}")]
 def five():
     """Five seeds at the recorded run's setting, to t = 100."""
     planned = plan(t_end=100)
-    return planned, [job.run() for job in planned.jobs]
+    return planned, [Run(job.config, job.trained()) for job in planned.jobs]
 
 
 def test_the_recorded_run_lies_within_the_spread_of_seeds(five):
@@ -131,7 +122,6 @@ def test_log10_p_reaches_below_the_smallest_number():
         ({}, {"at": [20.0], "steps": 10}, "between 0 and 10"),
         ({}, {"t_end": 0}, "at least one step"),
         ({}, {"seeds": []}, "at least one seed"),
-        ({}, {"seeds": [1, 1]}, "given twice"),
         ({}, {"learning_rate": -1.0, "steps": 3}, "learning rate must be"),
     ],
 )
@@ -191,123 +181,3 @@ def test_compare_uses_the_same_sequences_for_all(five):
     rows = compare(run.weights, sequences, config)
     assert [row["loss"] for row in rows] == list(markov.LOSSES)
     assert compare(run.weights, sequences, config) == rows
-
-
-# The command line
-
-
-def simulate(*arguments):
-    return subprocess.run(
-        [sys.executable, "simulate.py", "validate", "chen", *map(str, arguments)],
-        capture_output=True, text=True, cwd=ROOT, timeout=300, env=os.environ | {"COLUMNS": "200"},
-    )  # fmt: skip
-
-
-def test_validate_chen_in_json_with_files(tmp_path):
-    out, plot, checkpoint = (tmp_path / name for name in ("run.nc", "o.png", "k.npz"))
-    command = [*TINY_OPTIONS, "--t-end", 12, "--seeds", 2, "--at", "0,10,12", "--json"]
-    command += ["--out", out, "--plot", plot, "--checkpoint", checkpoint]
-    done = simulate(*command)
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    assert report["system"] == "chen" and report["complete"] and not report["as_recorded"]
-    assert [run["seed"] for run in report["runs"]] == [0, 1] and plot.stat().st_size > 10_000
-    assert report["parameters"]["kernels"] == 16 and report["training"]["sequences"] == 200
-    rows = [row for row in report["summary"] if row["quantity"] == "a"]
-    assert [row["t"] for row in rows] == [0, 10, 12] and rows[0]["recorded"] is None
-    for dynamics in ("flow", "gd"):
-        assert report["population"][dynamics]["a"][0] == 0.01
-        assert report["population"][dynamics]["t"] == [0, 10, 12]
-    assert {row["set"] for row in report["limit"]} == {"training", "validation"}
-    kept = storage.load(tmp_path / "run-seed1.nc")
-    assert kept["a"][-1] == report["runs"][1]["final"]["a"] and kept.t_end == 12
-    again = json.loads(simulate(*command).stdout)  # from the checkpoints of finished runs
-    assert [run["final"] for run in again["runs"]] == [run["final"] for run in report["runs"]]
-
-
-def test_validate_chen_for_people(capsys):
-    assert main(["validate", "chen", *TINY_OPTIONS, "--steps", "10", "--seeds", "7,"]) == 0
-    printed = capsys.readouterr().out
-    assert "all 17 weights, full batch, learning rate 1" in printed
-    assert "generalised induction head" in printed and "no run of this setting" in printed
-    assert re.search(r"^ +7 .* \{", printed, re.M)
-
-
-def test_study_transfer(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(validate_markov, "TESTED", 200)
-    plot = tmp_path / "t.pdf"
-    command = ["validate", "chen", *TINY_OPTIONS, "--study", "transfer", "--steps", "20"]
-    assert main([*command, "--plot", str(plot)]) == 0
-    printed = capsys.readouterr().out
-    assert plot.exists() and "oracle" in printed
-    assert main([*command, "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
-    tests = {(row["L"], row["dirichlet"]) for row in report["transfer"]}
-    assert tests >= {(400, 0.1), (100, 3.0)} and len(report["transfer"]) == 2 * len(tests)
-
-
-def test_an_interruption_of_the_population_keeps_the_trainings(capsys, monkeypatch):
-    original = validate_markov.population
-
-    def interrupted(planned, t_end, dynamics, progress):
-        if dynamics == "flow":
-            return original(planned, t_end, dynamics, progress)
-        raise Interrupted(original(planned, 0.5 * t_end, dynamics, progress))
-
-    monkeypatch.setattr(validate_markov, "population", interrupted)
-    command = ["validate", "chen", *TINY_OPTIONS, "--steps", "10", "--seeds", "2", "--json"]
-    assert main([*command, "--at", "0,5,10"]) == 130
-    shown = capsys.readouterr()
-    report = json.loads(shown.out)
-    assert "interrupted" in shown.err and not report["complete"] and len(report["runs"]) == 2
-    assert report["population"]["flow"]["t"] == [0, 5, 10]
-    assert report["population"]["gd"]["t"] == [0, 5]
-
-
-def test_an_interruption_keeps_what_was_done(tmp_path):
-    checkpoint, out = tmp_path / "k.npz", tmp_path / "run.npz"
-    command = ["--set", "sequences=2000", "--set", "kernels=16", "--seeds", "3,", "--out", out]
-    command += ["--checkpoint", checkpoint]
-    process = subprocess.Popen(
-        [sys.executable, "simulate.py", "validate", "chen", *map(str, command), "--t-end", "60000"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-    )  # fmt: skip
-    for line in process.stderr:
-        assert re.match(r"step \d+ of 60000, loss [\d.]+, \d+ s left", line)
-        break
-    time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    printed, said = process.communicate(timeout=120)
-    assert process.returncode == 130 and "interrupted before step" in said
-    assert "take it up again" in said and checkpoint.exists()
-    assert "population flow" in printed
-    assert 0 < storage.load(out).t_end < 60000
-    other = simulate(*command, "--t-end", 60000, "--set", "L=50")
-    assert other.returncode == 2 and "made with L = 100, not 50" in other.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--batch", "5"], "--set sequences"),
-        (["--clamp", "a=1"], "--set training"),
-        (["--perturbation", "1"], "--perturbation means nothing"),
-        (["--init-scale", "1"], "--set w_plus"),
-        (["--optimiser", "adam"], "plain gradient descent"),
-        (["--study", "transfr"], "did you mean 'transfer'"),
-        (["--study", "transfer", "--values", "1,2"], "--values belongs to"),
-        (["--set", "sequnces=5"], "did you mean"),
-        (["--set", "H=1"], "H = 1"),
-        (["--set", "dirichlet=-1"], "dirichlet"),
-        (["--steps", "5", "--t-end", "5"], "give one of the two"),
-        (["--plot", "a.gif"], "file ending"),
-        (["--t-end", "sequence"], "did you mean"),
-        (["--study", "stages", "--values", "1,2"], "goes over nothing"),
-        (["--study", "step", "--seeds", "3"], "--seeds belongs to trainings"),
-        (["--study", "step", "--t-end", "x"], "--t-end takes a number"),
-    ],
-)
-def test_bad_input_ends_in_a_sentence(arguments, said, capsys):
-    assert main(["validate", "chen", *arguments]) == 2
-    shown = capsys.readouterr()
-    assert said in shown.err and not shown.out and shown.err.count("\n") <= 2

@@ -47,7 +47,7 @@ def work(settings, which, context):
         flow = population(planned, settings.t_end, which, progress=context.progress)
         return {"trajectory": flow}
     job = next(job for job in planned.jobs if job.config.seed == which)
-    run = job.run(context.progress, context.checkpoint)
+    run = Run(job.config, job.trained(context.progress, context.checkpoint))
     return {"trajectory": run.full, "limit": run.limit}
 
 

@@ -46,7 +46,7 @@ def parts(settings):
 def work(settings, which, context):
     planned = _plan(settings)
     if which == "finite":
-        return planned.jobs[0].run(context.progress, context.checkpoint).full
+        return planned.jobs[0].trained(context.progress, context.checkpoint)
     return population_flow(planned, settings.t_end, progress=context.progress)
 
 

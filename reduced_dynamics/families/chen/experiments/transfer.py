@@ -7,7 +7,7 @@ import numpy as np
 from reduced_dynamics.experiments.experiment import Conclusion, Experiment
 from reduced_dynamics.experiments.finding import Finding, Measured
 from reduced_dynamics.experiments.setting import Setting, Settings
-from reduced_dynamics.families.chen.validation import LENGTHS, PRIORS, plan, transfer
+from reduced_dynamics.families.chen.validation import LENGTHS, PRIORS, Run, plan, transfer
 from reduced_dynamics.plotting.style import INK, finish, grid, style
 
 SETTINGS = (
@@ -40,7 +40,7 @@ def parts(settings):
 
 def work(settings, seed, context):
     job = next(job for job in _plan(settings).jobs if job.config.seed == seed)
-    run = job.run(context.progress, context.checkpoint)
+    run = Run(job.config, job.trained(context.progress, context.checkpoint))
     rows = transfer(run, settings.lengths, settings.priors, settings.tested)
     return [row | {"seed": seed} for row in rows]
 
