@@ -10,11 +10,8 @@ from reduced_dynamics.core.crossings import first_reach
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.experiments.comparison import rms
 from reduced_dynamics.families.musat.emergence import Emergence
-from reduced_dynamics.families.musat.full.disentangled_training import (
-    DivergedError,
-    TrainingInterrupted,
-)
 from reduced_dynamics.families.musat.full_model import MUSAT, plan
+from reduced_dynamics.training.loop import DivergedError, TrainingInterrupted
 
 MUSAT19, MUSAT3 = catalogue.system("musat19"), catalogue.system("musat3")
 validate = MUSAT.compare

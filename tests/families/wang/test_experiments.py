@@ -287,7 +287,8 @@ def test_theorem_3_1():
 
 
 START = {"error": 1e-3, "largest": 1e-3, "largest_unnormalised": 1.0, "n": 3, "H": 4,
-         "longest": 64, "largest_polynomial": 0.1, "largest_polynomial_every": 0.01}  # fmt: skip
+         "longest": 64, "polynomial": 0.01, "largest_polynomial": 0.1,
+         "largest_polynomial_every": 0.01}  # fmt: skip
 HEADS = {
     "below": 1.0, "curves": [{"n": 3, "bound": 100.0, "first": 0.1, "last": 0.01}],
     "best": {"n": 3, "bound": 100.0, "H": 6, "error": 0.01}, "largest_n": 3, "least_bound": 100.0,
@@ -301,6 +302,9 @@ def test_theorem_3_3():
     numbers = {"heads": HEADS, "start": START, "tables": tables, "rounding": 1e-13}
     good = ["agrees", "agrees", "", "agrees", "agrees", "", "agrees", "", "agrees"]
     assert verdicts(theorem_3_3, numbers) == good
+    assert "suffers near" in theorem_3_3.judge(numbers)[7].text
+    calm = changed(numbers, start__largest_polynomial=0.01)
+    assert "does not suffer" in theorem_3_3.judge(calm)[7].text
     other = changed(numbers, heads__below=0.5, start__largest=2e-3)
     other["heads"]["curves"][0]["last"] = 0.2
     other["tables"] |= {"bound": table((-0.5, -1.0)), "total": table(searched=0.3)}
@@ -368,7 +372,7 @@ def test_tables():
         ("theorem-3-4", {"similarity": "rough"}, "unknown value"),
         ("theorem-3-4", {"L": 4}, "out of range"),
         ("heads", {"vary": "head"}, "did you mean 'heads'"),
-        ("heads", {"over": "2,2"}, "twice"),
+        ("heads", {"over": [2, 2]}, "twice"),
         ("heads", {"over": "2.5"}, "positive integer"),
         ("heads", {"skip": "perhaps"}, "true or false"),
         ("heads", {"optimiser": "adan"}, "did you mean 'adam'"),

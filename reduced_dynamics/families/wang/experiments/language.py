@@ -219,5 +219,5 @@ EXPERIMENT = Experiment(
     conclude=conclude,
     judge=judge,
     draw=draw,
-    cost={"full": 150, "quick": 30},
+    cost={"full": 190, "quick": 31},
 )

@@ -140,5 +140,5 @@ EXPERIMENT = Experiment(
     conclude=conclude,
     judge=judge,
     draw=draw,
-    cost={"full": 40, "quick": 5},
+    cost={"full": 50, "quick": 10},
 )
