@@ -51,5 +51,5 @@ class Reporter:
             return ""
         since, first = self.begun
         if share <= first:
-            return f" ({share:.1%})"
-        return f" ({share:.1%}, {(now - since) * (1.0 - share) / (share - first):.0f} s left)"
+            return f" ({100.0 * share:.1f} %)"
+        return f" ({100.0 * share:.1f} %, {(now - since) * (1.0 - share) / (share - first):.0f} s left)"
