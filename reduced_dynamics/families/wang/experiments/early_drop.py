@@ -200,7 +200,8 @@ def draw(result):
     return figure
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="wang.early-drop",
     question="why does the induction loss fall in the first phase, and by how much?",
     title="the induction loss falls before its plateau, since h moves first",
@@ -212,11 +213,5 @@ EXPERIMENT = Experiment(
     "w_Q and w_K held at σ_init, and with h held there; dotted, where the loss comes within 1 % of "
     "its saddle. Middle and right: what is left there, over L and over w* (points), and the limit "
     "as L → ∞ (dashed).",
-    settings=SETTINGS,
-    parts=parts,
-    work=work,
-    conclude=conclude,
-    judge=judge,
-    draw=draw,
     cost={"full": 60, "quick": 20},
 )

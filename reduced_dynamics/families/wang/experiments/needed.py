@@ -92,7 +92,8 @@ def draw(result):
     return runs.runs_figure(result, ["n", "H"], {"n": "$n$", "H": "$H$"})
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="wang.needed",
     question="are n − 1 heads necessary for IH_n, and are they enough for training to find it?",
     title="the fewest heads with which training learns IH_n",
@@ -102,11 +103,6 @@ EXPERIMENT = Experiment(
     "with H = 1 … n + 1 heads (L = {L}, batch {batch}, {steps} steps), seeds {seeds}. Left: error "
     "over that of the answer 0, on held-out sequences; middle: probing distance of the first "
     "layer; right: the error at the end over the number of heads. Colours are targets.",
-    settings=SETTINGS,
-    parts=parts,
     work=runs.train,
-    conclude=conclude,
-    judge=judge,
-    draw=draw,
     cost={"full": 1300, "quick": 100},
 )

@@ -75,7 +75,8 @@ def _power(numbers, name, said):
     )  # fmt: skip
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="wang.sequences",
     question="how far is training on finitely many sequences from the reduced flow?",
     title="the mixed target on finitely many sequences",
@@ -84,11 +85,6 @@ EXPERIMENT = Experiment(
     "root mean square over time of the distance over all coordinates, and by which part T_half is "
     "early or late, of every run; lines, power laws through the root mean squares over the seeds. "
     "Middle: the distance over training; right: the loss; means over the seeds.",
-    settings=SETTINGS,
-    parts=parts,
-    work=work,
-    conclude=conclude,
-    judge=judge,
     draw=STUDY.draw,
     cost={"full": 260, "quick": 45},
 )
