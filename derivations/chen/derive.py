@@ -68,12 +68,20 @@ def lag(k: int) -> str:
     return f"c{k}"
 
 
-def _softmax(scores: Mapping[str, sp.Expr], tag: str) -> Iterator[Stage]:
-    """Stages for a softmax over few numbers; it does not depend on the shift."""
+def _softmax(scores: Mapping[str, sp.Expr], tag: str, lifted: bool = False) -> Iterator[Stage]:
+    """Stages for a softmax over few numbers; it does not depend on the shift.
+
+    Lifted, what lies deeper than `DEEPEST` counts as if it lay there.
+    """
     top = Constant(f"top_{tag}", (), sp.Max(*scores.values()))
     yield top
     for name, score in scores.items():
-        yield Stage(f"exp_{name}", (), sp.exp(score - top.cell))
+        exponent = score - top.cell
+        if lifted:
+            raised = Constant(f"lift_{name}", (), lift(score))
+            yield raised
+            exponent += raised.cell
+        yield Stage(f"exp_{name}", (), sp.exp(exponent))
     yield Stage(f"sum_{tag}", (), sp.Add(*(at(f"exp_{name}") for name in scores)))
     for name in scores:
         yield Stage(name, (), at(f"exp_{name}") / at(f"sum_{tag}"))
@@ -94,26 +102,13 @@ def lift(l: sp.Expr) -> sp.Expr:
     return sp.Max(0, DEEPEST - l)
 
 
-def _shares(heads: int, degree: int) -> Iterator[Stage]:
-    """p from log c². What lies deeper than `DEEPEST` counts as if it lay there.
-
-    That changes no other p by more than rounding and keeps -4 exp(-l) ∂loss/∂l, in which c_s²
-    cancels, a number.
-    """
-    logs = {label(s): l for s, l in selector(heads, degree).items()}
-    top = Constant("top_c", (), sp.Max(*logs.values()))
-    yield top
-    for tag, l in logs.items():
-        raised = Constant(f"lift_p_{tag}", (), lift(l))
-        yield from (raised, Stage(f"exp_p_{tag}", (), sp.exp(l - top.cell + raised.cell)))
-    yield Stage("sum_c", (), sp.Add(*(at(f"exp_p_{tag}") for tag in logs)))
-    for tag in logs:
-        yield Stage(f"p_{tag}", (), at(f"exp_p_{tag}") / at("sum_c"))
-
-
 def _weights(heads: int, degree: int) -> Iterator[Stage]:
-    """p from log c², and every head's softmax."""
-    yield from _shares(heads, degree)
+    """p from log c², and every head's softmax.
+
+    The lift of log c² changes no p by more than rounding where p is a number, and it keeps
+    -4 exp(-l) ∂loss/∂l, in which c_s² cancels, a number.
+    """
+    yield from _softmax({f"p_{label(s)}": l for s, l in selector(heads, degree).items()}, "c", True)
     logits = copier(heads)
     for h in range(1, heads + 1):
         yield from _softmax({f"w_{h}_{j}": logits[h, j] for j in range(heads)}, f"W_{h}")

@@ -7,7 +7,7 @@ shared with the stages of `derivations.chen.derive`: position by position, vecto
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
 import sympy as sp
@@ -44,6 +44,10 @@ def windows(kernel: Mapping, S: int, length: int) -> dict[tuple[int, ...], sp.Ex
             for new in range(S)
         }
     return law
+
+
+def dot(x: Iterable[sp.Expr], y: Iterable[sp.Expr]) -> sp.Expr:
+    return sp.Add(*(a * b for a, b in zip(x, y, strict=True)))
 
 
 # ---------------------------------------------------------------- the model, written out
@@ -87,12 +91,7 @@ def explicit_loss(
     for query, weight in law.items():
         scores = {}
         for window in law:
-            match = {
-                h: sp.Add(
-                    *(x * y for x, y in zip(heads_at[query][h], heads_at[window][h], strict=True))
-                )
-                for h in range(1, heads + 1)
-            }
+            match = {h: dot(heads_at[query][h], v) for h, v in heads_at[window].items()}
             scores[window] = sp.Add(*(p * sp.Mul(*(match[h] for h in s)) for s, p in share.items()))
         attention = {w: p * sp.exp(a * scores[w]) for w, p in law.items()}
         whole = sp.Add(*attention.values())
@@ -102,11 +101,9 @@ def explicit_loss(
         ]
         target = kernel[query[:parents]]
         if loss == "log":
-            terms = (-y * sp.log(o + epsilon) for y, o in zip(target, output, strict=True))
-            total += weight * sp.Add(*terms)
+            total -= weight * dot(target, (sp.log(o + epsilon) for o in output))
         else:
-            hit = sp.Add(*(y * o for y, o in zip(target, output, strict=True)))
-            total += weight * (sp.log(sp.Add(*map(sp.exp, output))) - hit)
+            total += weight * (sp.log(sp.Add(*map(sp.exp, output))) - dot(target, output))
     return total
 
 
@@ -129,16 +126,15 @@ def conservation() -> dict[str, sp.Expr]:
     square = sp.Add(*(x**2 for x in c))
     p = [x**2 / square for x in c]
     # ∂loss/∂c by the chain rule.
-    slopes = [sp.Add(*(gk * sp.diff(pk, x) for gk, pk in zip(g, p, strict=True))) for x in c]
-    flow = sp.Add(*(-2 * x * s for x, s in zip(c, slopes, strict=True)))
-    moved = sp.Add(
-        *((x - eta * s) ** 2 - x**2 - (eta * s) ** 2 for x, s in zip(c, slopes, strict=True))
-    )
-    mean = sp.Add(*(pk * gk for pk, gk in zip(p, g, strict=True)))
-    rate = sp.Add(*(-sp.diff(p[0], x) * s for x, s in zip(c, slopes, strict=True)))
+    slopes = [dot(g, (sp.diff(pk, x) for pk in p)) for x in c]
+    moved = [x - eta * s for x, s in zip(c, slopes, strict=True)]
+    step = [eta * s for s in slopes]
+    mean, rate = dot(p, g), -dot((sp.diff(p[0], x) for x in c), slopes)
     return {
-        "d(Σ c²)/dt of the flow": sp.simplify(flow),
-        "|c - ηg|² - |c|² - |ηg|² of a step": sp.simplify(moved),
+        "d(Σ c²)/dt of the flow": sp.simplify(-2 * dot(c, slopes)),
+        "|c - ηg|² - |c|² - |ηg|² of a step": sp.simplify(
+            dot(moved, moved) - dot(c, c) - dot(step, step)
+        ),
         "dp/dt + (4/Σ c²) p (g - Σ p g)": sp.simplify(rate + 4 / square * p[0] * (g[0] - mean)),
     }
 
@@ -212,8 +208,8 @@ def late_law() -> dict[str, sp.Expr]:
     x, m, pi, mu = sp.symbols("x m pi mu", positive=True)
     law, base = (pi, 1 - pi), (mu, 1 - mu)
     o = [(m * l + x * (b - m * l)) / (m + x * (1 - m)) for l, b in zip(law, base, strict=True)]
-    ce = sp.log(sp.exp(o[0]) + sp.exp(o[1])) - sp.Add(*(l * v for l, v in zip(law, o, strict=True)))
-    log = -sp.Add(*(l * sp.log(v) for l, v in zip(law, o, strict=True)))
+    ce = sp.log(sp.exp(o[0]) + sp.exp(o[1])) - dot(law, o)
+    log = -dot(law, map(sp.log, o))
     soft = [sp.exp(l) / (sp.exp(pi) + sp.exp(1 - pi)) for l in law]
     form = sp.Add(*((s - l) * (b - l) for s, l, b in zip(soft, law, base, strict=True)))
     chi = sp.Add(*((b - l) ** 2 / l for l, b in zip(law, base, strict=True)))

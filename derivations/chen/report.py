@@ -264,56 +264,37 @@ def article() -> Article:
     """The loss on three states, its gradient, and what follows from them."""
     forward = derive.program(**SIZES)
     backward = gradient(forward).stages[len(forward.stages) :]
-    printer = LatexPrinter()
+    tex = LatexPrinter().doprint
+    slope = r"\,\partial\mathcal L/\partial\ell_s"
+    step = r"\ell_s \leftarrow \ell_s + \log\left(1 - 2\eta e^{-\ell_s}" + slope + r"\right)^2"
     selector = [
-        Equation(
-            "flow", "the flow", r"\dot\ell_s = -4 e^{-\ell_s}\,\partial\mathcal L/\partial\ell_s"
-        ),
-        Equation(
-            "step",
-            "a step of gradient descent with rate $\\eta$",
-            r"\ell_s \leftarrow \ell_s + \log\left(1 - 2\eta e^{-\ell_s}"
-            r"\,\partial\mathcal L/\partial\ell_s\right)^2",
-        ),
+        Equation("flow", "the flow", r"\dot\ell_s = -4 e^{-\ell_s}" + slope),
+        Equation("step", "a step of gradient descent with rate $\\eta$", step),
         Equation("square", "what a step adds", r"|c|^2 \leftarrow |c|^2 + |\eta g|^2"),
     ]
-    chain = limits.two_state_chain()
+    first = (
+        r"\mathcal L = \mathcal L_0 - a\sum_s p_s J_s,\qquad"
+        r"\dot p_s = \frac{4a}{\sum c^2}\,p_s\Big(J_s - \sum_{s'} p_{s'} J_{s'}\Big)"
+    )
+    chi = r"J_s = \mathrm E_\pi \sum_z \mu(z)^2\Big[\sum_k \frac{\mu(k|z)^2}{\mu(k)} - 1\Big]"
     small = [
-        Equation(
-            "J",
-            "to first order in $a$",
-            r"\mathcal L = \mathcal L_0 - a\sum_s p_s J_s,\qquad"
-            r"\dot p_s = \frac{4a}{\sum c^2}\,p_s\Big(J_s - \sum_{s'} p_{s'} J_{s'}\Big)",
-        ),
-        Equation(
-            "information",
-            "modified $\\chi^2$ mutual information",
-            r"J_s = \mathrm E_\pi \sum_z \mu(z)^2\Big[\sum_k \frac{\mu(k|z)^2}{\mu(k)} - 1\Big]",
-        ),
-        *(
-            Equation(
-                f"J{''.join(map(str, s))}",
-                "for two states and one parent",
-                f"J_{{{','.join(map(str, s))}}} = "
-                + printer.doprint(sp.factor(limits.information(chain, 2, s))),
-            )
-            for s in subsets(2, 2)[1:]
-        ),
+        Equation("J", "to first order in $a$", first),
+        Equation("information", "modified $\\chi^2$ mutual information", chi),
     ]
-    late = [
-        Equation(
-            "ce",
-            "cross-entropy",
-            r"a = \ln t + \ln \mathrm E_\pi \sum_z\sum_k"
-            r"\big(\mathrm{softmax}(\pi)_k - \pi_k\big)\big(\mu_k - \pi_k\big)",
-        ),
-        Equation(
-            "log",
-            "log loss",
-            r"a = \tfrac12\ln t + \tfrac12\ln\Big(2\,\mathrm E_\pi \sum_z \frac1{\mu(z)}\sum_k"
-            r"\frac{(\mu_k - \pi_k)^2}{\pi_k}\Big)",
-        ),
-    ]
+    for s in subsets(2, 2)[1:]:
+        lags = list(map(str, s))
+        found = tex(sp.factor(limits.information(limits.two_state_chain(), 2, s)))
+        shown = f"J_{{{','.join(lags)}}} = {found}"
+        small.append(Equation(f"J{''.join(lags)}", "for two states and one parent", shown))
+    ce = (
+        r"a = \ln t + \ln \mathrm E_\pi \sum_z\sum_k"
+        r"\big(\mathrm{softmax}(\pi)_k - \pi_k\big)\big(\mu_k - \pi_k\big)"
+    )
+    log = (
+        r"a = \tfrac12\ln t + \tfrac12\ln\Big(2\,\mathrm E_\pi \sum_z \frac1{\mu(z)}\sum_k"
+        r"\frac{(\mu_k - \pi_k)^2}{\pi_k}\Big)"
+    )
+    late = [Equation("ce", "cross-entropy", ce), Equation("log", "log loss", log)]
     introduction = (
         "Chen, Sheen, Wang, Yang, arXiv 2409.10559. Three states, two parents, three heads, subsets"
         " of at most two. $c_1, c_2, \\dots$ are the states at lags $1, 2, \\dots$, $k$ the next"
@@ -331,8 +312,5 @@ def article() -> Article:
     return Article(title, introduction, parts)
 
 
-CHEN = Report(
-    "chen: copier, selector and classifier on n-gram Markov chains (arXiv 2409.10559)",
-    steps,
-    article,
-)
+_TITLE = "chen: copier, selector and classifier on n-gram Markov chains (arXiv 2409.10559)"
+CHEN = Report(_TITLE, steps, article)

@@ -193,24 +193,20 @@ def _softmax(program: Program, stage: Softmax) -> str:
     return rows([*lines, "Z = " + " + ".join(parts)])
 
 
-def _row_softmax(program: Program, stage: RowSoftmax) -> str:
-    printer = Printer(program)
-    return rows(
-        rf"{_normalised(printer, case.form, '_i')}, \qquad {condition(case)}"
-        for case in cases(program, stage.rows)
-    )
-
-
 def stage_tex(program: Program, stage: Stage) -> str:
     """A stage as one displayed formula."""
     if isinstance(stage, Softmax):
         return _softmax(program, stage)
+    printer = Printer(program)
     if isinstance(stage, RowSoftmax):
-        return _row_softmax(program, stage)
-    left = Printer(program).doprint(stage.name)
+        return rows(
+            rf"{_normalised(printer, case.form, '_i')}, \qquad {condition(case)}"
+            for case in cases(program, stage.rows)
+        )
+    left = printer.doprint(stage.name)
     match stage:
         case Scalar(_, expr):
-            right = displayed(Printer(program), arranged(expr, program))
+            right = displayed(printer, arranged(expr, program))
         case Pair(_, exprs):
             right = _by_cases(program, cases(program, exprs))
         case Sum(_, exprs):
@@ -280,6 +276,10 @@ def stage_equations(
     ]
 
 
+def _fives(formulas: Sequence[str], between: str) -> list[str]:
+    return [between.join(formulas[k : k + 5]) for k in range(0, len(formulas), 5)]
+
+
 def gradient_equations(program: Program, meanings: Mapping[str, str]) -> list[Equation]:
     """The stages that the gradient adds, and what they give."""
     full = gradient(program)
@@ -287,9 +287,7 @@ def gradient_equations(program: Program, meanings: Mapping[str, str]) -> list[Eq
     slopes = {c: full.outputs[f"d_{c}"] for c in full.coordinates}
     moving = [f"{symbol_tex(f'd_{c}')} = {printer.doprint(e)}" for c, e in slopes.items() if e != 0]
     still = [symbol_tex(f"d_{c}") for c, e in slopes.items() if e == 0]
-    lines = [r" \qquad ".join(moving[k : k + 5]) for k in range(0, len(moving), 5)]
-    if still:
-        lines.append(" = ".join([*still, "0"]))
+    lines = [*_fives(moving, r" \qquad "), " = ".join([*still, "0"]) if still else ""]
     result = stage_equations(full, meanings, after=len(program.stages))
     return [*result, Equation("gradient", "the gradient", rows(lines))]
 

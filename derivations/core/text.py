@@ -130,18 +130,13 @@ def _glue(line: str) -> str:
     return "".join(out) + (found + where).replace(" ", _HARD).replace(_HARD, " ", 1)
 
 
-def indented(lines: Iterable[str], by: int = 4) -> Iterator[str]:
+def indented(lines: Iterable[str]) -> Iterator[str]:
     """At most 100 wide, so that it reads in a terminal."""
     for line in lines:
-        broken = wrap(
-            _glue(line),
-            100,
-            initial_indent=" " * by,
-            subsequent_indent=" " * (by + 8),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        yield from (part.replace(_HARD, " ").rstrip() for part in broken)
+        indents = {"initial_indent": " " * 4, "subsequent_indent": " " * 12}
+        whole = {"break_long_words": False, "break_on_hyphens": False}
+        for part in wrap(_glue(line), 100, **indents, **whole):
+            yield part.replace(_HARD, " ").rstrip()
 
 
 def program_lines(program: Program) -> Iterator[str]:

@@ -192,22 +192,22 @@ class Recall:
             that label's attention on its own item).
         """
         one = sp.S.One
+        two = sp.Integer(2)
         if query_first:
-            places = (Place("at", "at", True), Place("after", "after", False))
-            regions = (Region("at", one, one), Region("after", sp.Integer(2), N))
+            ranges = {"at": (one, one), "after": (two, N)}
         else:
-            places = (
-                Place("first", "before", True),
-                Place("before", "before", False),
-                Place("at", "at", False),
-                Place("after", "after", False),
-            )
-            regions = (
-                Region("first", one, one),
-                Region("before", sp.Integer(2), q - 1),
-                Region("at", q, q),
-                Region("after", q + 1, N),
-            )
+            ranges = {
+                "first": (one, one),
+                "before": (two, q - 1),
+                "at": (q, q),
+                "after": (q + 1, N),
+            }
+        regions = tuple(Region(name, *ends) for name, ends in ranges.items())
+        relations = {"first": "before"}
+        places = tuple(
+            Place(name, relations.get(name, name), ends == (one, one))
+            for name, ends in ranges.items()
+        )
         stages: list[Stage] = []
 
         # Layer 1, the query's row: it sees every pair.

@@ -101,13 +101,7 @@ def _list(program: Program, expressions: Iterable[sp.Expr]) -> str:
 
 
 def _loops(stage: Stage) -> bool:
-    match stage:
-        case Scalar():
-            return False
-        case Softmax(_, pairs):
-            return bool(pairs)
-        case _:
-            return True
+    return bool(stage.pairs) if isinstance(stage, Softmax) else not isinstance(stage, Scalar)
 
 
 def steps19(self_attention: bool = False) -> Steps:

@@ -21,7 +21,7 @@ import sympy as sp
 from derivations.core.derivation import Derivation
 from derivations.core.named import Tabulated, closed
 from derivations.core.staged import N, Program, Region, Scalar, Sum, i
-from derivations.wang.four_gram import c4, collision, g, loss_g4, p, share
+from derivations.wang.four_gram import c4, collision, from_zero, g, loss_g4, p, share
 from derivations.wang.overlap import annealed, gaussian, z
 
 p1, w_Q, w_K, h = sp.symbols("p1 w_Q w_K h", real=True)
@@ -159,6 +159,7 @@ def program(engine: str, training: str) -> Program:
         Scalar(a_star, w_star**teacher_exponent),
         Scalar(a, w_Q * w_K),
     ]
+    table = (Q_star, stretch) if engine == "exact" else ()
     target = annealed(2 * a_star**2) / N
     plateau = saddle_loss(induction_loss(1 / N, 1 / N, target))
     if engine == "exact":
@@ -178,7 +179,7 @@ def program(engine: str, training: str) -> Program:
     four_gram, induction, saddle = names
     return Program(
         coordinates=JOINT if finite else STAGE2,
-        parameters=parameters(engine),
+        parameters=(N, alpha_star, w_star, teacher_exponent, *table),
         regions=(Region("pair", sp.S.One, N),) if finite else (),
         stages=tuple(stages),
         outputs={
@@ -187,17 +188,6 @@ def program(engine: str, training: str) -> Program:
             "L_IH": induction,
             "L_IH_over_L_sad": induction / saddle,
         },
-    )
-
-
-def parameters(engine: str) -> tuple[sp.Symbol, ...]:
-    """The named parameters of the compiled functions, in order."""
-    return (
-        N,
-        alpha_star,
-        w_star,
-        teacher_exponent,
-        *((Q_star, stretch) if engine == "exact" else ()),
     )
 
 
@@ -283,20 +273,11 @@ def saddle() -> dict[str, sp.Expr]:
 def early_drop() -> dict[str, sp.Expr]:
     """L_IH while w is still 0: h relaxes alone, and takes most of the loss with it.
 
-    ``h``: solution from h = 0; ``start``, ``end``: L_IH before and after; ``part``: what is left.
+    ``h``: solution from h = 0; ``part``: what is left of the loss.
     """
-    t = sp.Symbol("t", positive=True)
     loss = asymptotic_loss().subs({w_Q: 0, w_K: 0})
-    path = sp.Function("H")
-    rate = -sp.diff(loss, h).subs(h, path(t))
-    solution = sp.dsolve(sp.Eq(path(t).diff(t), rate), path(t), ics={path(0): 0})
-    start, end = loss.subs(h, 0), loss.subs(h, c)
-    return {
-        "h": sp.simplify(solution.rhs),
-        "start": sp.simplify(start),
-        "end": sp.simplify(end),
-        "part": sp.simplify(end / start),
-    }
+    part = sp.simplify(loss.subs(h, c) / loss.subs(h, 0))
+    return {"h": from_zero(lambda at: -sp.diff(loss, h).subs(h, at)), "part": part}
 
 
 @cache
@@ -326,24 +307,16 @@ def late_rates() -> dict[str, sp.Expr]:
 def stage1_law() -> dict[str, sp.Expr]:
     """Late Stage I, L → ∞ at fixed p1: dp1/dt = K e^{−p1}, and p1(t) from p1(0) = 0.
 
-    ``speed``: −∂L/∂p1 at large L; ``K``: lim e^{p1} dp1/dt; ``leading``: K to lowest order in
-    (a, a*); ``p1``: the solution.
+    ``K``: lim e^{p1} dp1/dt; ``leading``: K to lowest order in (a, a*); ``p1``: the solution.
     """
-    t, big = sp.Symbol("t", positive=True), sp.Symbol("r", positive=True)  # r = e^{−p1}
+    big = sp.Symbol("r", positive=True)  # r = e^{−p1}
     variance, previous = (1 - big) / (1 + big), 1 - big
     own, cross = (closed(annealed(2 * x)) / N for x in (a**2 * variance, a * a_star * previous))
     loss = induction_loss(own, cross, closed(annealed(2 * a_star**2)) / N)
-    speed = big * sp.diff(loss, big)  # −∂L/∂p1, as dr/dp1 = −r
-    constant = sp.simplify(sp.diff(loss, big).subs(big, 0))
+    constant = sp.simplify(sp.diff(loss, big).subs(big, 0))  # −∂L/∂p1 = r ∂L/∂r, as dr/dp1 = −r
     scale = sp.Symbol("s", positive=True)
     small = constant.subs({a: scale * a, a_star: scale * a_star}, simultaneous=True)
     leading = sp.series(small, scale, 0, 3).removeO().coeff(scale, 2)
-    rate, path = sp.Symbol("K", positive=True), sp.Function("P")
-    law = sp.Eq(path(t).diff(t), rate * sp.exp(-path(t)))
-    solution = sp.dsolve(law, path(t), ics={path(0): 0})
-    return {
-        "speed": sp.simplify(speed),
-        "K": constant,
-        "leading": sp.factor(leading),
-        "p1": sp.simplify(solution.rhs),
-    }
+    rate = sp.Symbol("K", positive=True)
+    path = from_zero(lambda at: rate * sp.exp(-at))
+    return {"K": constant, "leading": sp.factor(leading), "p1": path}

@@ -13,6 +13,7 @@ here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import sympy as sp
@@ -284,6 +285,13 @@ def small_residuals() -> dict[str, sp.Expr]:
 # ---------------------------------------------------------------- late times
 
 
+def from_zero(rate: Callable[[sp.Expr], sp.Expr]) -> sp.Expr:
+    """The solution x(t) of dx/dt = rate(x) from x(0) = 0."""
+    t, path = sp.Symbol("t", positive=True), sp.Function("P")
+    found = sp.dsolve(sp.Eq(path(t).diff(t), rate(path(t))), path(t), ics={path(0): 0})
+    return sp.simplify((found[0] if isinstance(found, list) else found).rhs)
+
+
 @cache
 def late_law() -> dict[str, sp.Expr]:
     """The flow of p at late times: on the slow manifold of g, to leading order in r = e^{−p}.
@@ -303,12 +311,7 @@ def late_law() -> dict[str, sp.Expr]:
     # dr/dp = −r, and g stands on its manifold, where ∂L/∂g = 0.
     speed = sp.simplify((r * sp.diff(loss, r)).subs(g, manifold))
     leading = sp.series(speed, r, 0, 3).removeO()
-    path = sp.Function("P")
-    solution = sp.dsolve(
-        sp.Eq(path(t).diff(t), leading.subs(r, sp.exp(-path(t)))), path(t), ics={path(0): 0}
-    )
-    solution = solution[0] if isinstance(solution, list) else solution
-    end = sp.simplify(solution.rhs)
+    end = from_zero(lambda at: leading.subs(r, sp.exp(-at)))
     limit = sp.limit(t * lowest.subs(r, sp.exp(-end)).rewrite(sp.Pow), t, sp.oo)
     return {
         "manifold": sp.factor(manifold),

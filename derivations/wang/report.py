@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import sympy as sp
 
@@ -20,11 +20,6 @@ def _text(expr: sp.Expr) -> str:
 
 def _checks(found: dict[str, sp.Expr]) -> Iterator[Check]:
     yield from (Check(name, residual) for name, residual in found.items())
-
-
-def _at_half(law: dict[str, sp.Expr], rate: sp.Expr, name: str) -> sp.Expr:
-    t = sp.Symbol("t", positive=True)
-    return sp.simplify(sp.diff(law[name], t) - rate)
 
 
 def steps() -> Iterator[Heading | Check | str]:
@@ -115,7 +110,8 @@ def steps() -> Iterator[Heading | Check | str]:
     yield f"  4-gram, late: g on {_text(four['manifold'])}, L_G4 = {_text(four['loss'])}"
     yield f"    dp/dt = {_text(four['speed'])}, p = {_text(four['p'])}, t·L_G4 → {four['limit']}"
     speed = four["speed"].subs(four_gram.r, sp.exp(-four["p"]))
-    yield Check("dp/dt along that solution", _at_half(four, speed, "p"))
+    drift = sp.diff(four["p"], sp.Symbol("t", positive=True)) - speed
+    yield Check("dp/dt along that solution", sp.simplify(drift))
 
 
 # ---------------------------------------------------------------- LaTeX
@@ -133,91 +129,49 @@ def _tex(expr: sp.Expr) -> str:
     return sp.latex(expr, symbol_names=_NAMES)
 
 
-def _rows(rows: Iterable[tuple[str, sp.Expr | str]]) -> str:
-    lines = [
-        rf"{left} &= {right if isinstance(right, str) else _tex(right)}" for left, right in rows
-    ]
-    return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
+def _equation(name: str, text: str, *rows: tuple[str, sp.Expr]) -> Equation:
+    lines = " \\\\\n".join(f"{left} &= {_tex(right)}" for left, right in rows)
+    return Equation(name, text, f"\\begin{{aligned}}\n{lines}\n\\end{{aligned}}")
 
 
 def article() -> Article:
     """The two components and what the flow does."""
     first, second = four_gram.weights()
-    loss = four_gram.loss_g4()
-    shares = {"\\pi_0": first, r"\textstyle\sum_k \pi_k^2": second}
+    slope_g, slope_p = (derive.closed(four_gram.loss_g4().diff(s)) for s in (derive.g, derive.p))
+    by = r"\partial L_{\mathrm{G4}}/\partial "
+    loss = r"L_{\mathrm{G4}} = \tfrac12\left[c_4^2 - 2 c_4 g \pi_0 + g^2 \textstyle\sum_k \pi_k^2"
+    shares = ("\\pi_0", first), (r"\textstyle\sum_k \pi_k^2", second)
     g4 = [
-        Equation("weights", "the weights of the head", _rows(shares.items())),
-        Equation(
-            "L_G4",
-            "the loss",
-            r"L_{\mathrm{G4}} = \tfrac12\left[c_4^2 - 2 c_4 g \pi_0 + g^2 \textstyle\sum_k \pi_k^2"
-            r"\right]",
-        ),
-        Equation(
-            "slopes",
-            "its gradient, in closed form",
-            _rows(
-                (rf"\partial L_{{\mathrm{{G4}}}}/\partial {s}", derive.closed(loss.diff(s)))
-                for s in (four_gram.g, four_gram.p)
-            ),
+        _equation("weights", "the weights of the head", *shares),
+        Equation("L_G4", "the loss", loss + r"\right]"),
+        _equation(
+            "slopes", "its gradient, in closed form", (by + "g", slope_g), (by + "p", slope_p)
         ),
     ]
-    leading = overlap.leading_order()
+    loss = r"L_{\mathrm{IH}} = \tfrac12\left[c^2 Q(a^*, a^*) - 2 c h\, Q(a, a^*) + h^2 Q(a, a)"
+    exact = r"Q(a, b) = \mathrm{E}_z \int_0^\infty\!\!\int_0^\infty I \, dt_a\, dt_b, \qquad f ="
+    terms = " \\\\\n& + ".join(map(_tex, sp.Add.make_args(overlap.integrand())))
+    integrand = f"\\begin{{aligned}}\nI =\\ & {terms}\n\\end{{aligned}}"
+    leading = rf"N Q(a, b) \to {_tex(overlap.leading_order()['Q'])}, \ 2ab < 1"
     induction = [
-        Equation(
-            "L_IH",
-            "the loss",
-            r"L_{\mathrm{IH}} = \tfrac12\left[c^2 Q(a^*, a^*) - 2 c h\, Q(a, a^*) + h^2 Q(a, a)"
-            r"\right], \qquad a = w_Q w_K",
-        ),
-        Equation(
-            "Q",
-            "the overlap, exactly",
-            r"Q(a, b) = \mathrm{E}_z \int_0^\infty\!\!\int_0^\infty I \, dt_a\, dt_b, \qquad f ="
-            r" e^{-t_a e^{azx} - t_b e^{bzx}}",
-        ),
-        Equation(
-            "integrand",
-            "its integrand",
-            "\\begin{aligned}\nI =\\ & "
-            + " \\\\\n& + ".join(_tex(t) for t in sp.Add.make_args(overlap.integrand()))
-            + "\n\\end{aligned}",
-        ),
-        Equation("asymptotic", "leading order", rf"N Q(a, b) \to {_tex(leading['Q'])}, \ 2ab < 1"),
+        Equation("L_IH", "the loss", loss + r"\right], \qquad a = w_Q w_K"),
+        Equation("Q", "the overlap, exactly", exact + r" e^{-t_a e^{azx} - t_b e^{bzx}}"),
+        Equation("integrand", "its integrand", integrand),
+        Equation("asymptotic", "leading order", leading),
     ]
     saddle, late = derive.saddle(), derive.late_rates()
     drop, law, four = derive.early_drop(), derive.stage1_law(), four_gram.late_law()
+    left = (r"L_{\mathrm{IH}}(\infty)/L_{\mathrm{IH}}(0)", drop["part"])
+    at = ("h", saddle["h"]), (r"L_{\mathrm{sad}}", saddle["loss"]), (r"\lambda", saddle["rate"])
+    rates = (r"\mu_1 + \mu_2", late["trace"]), (r"\mu_1 \mu_2", late["determinant"])
+    end = ("p", four["p"]), (r"\lim_{t \to \infty} t L_{\mathrm{G4}}", four["limit"])
     laws = [
         Equation("balance", "first integral", r"w_Q^2 - w_K^2 = \mathrm{const}"),
-        Equation(
-            "early drop",
-            "while $w = 0$",
-            _rows(
-                [("h", drop["h"]), (r"L_{\mathrm{IH}}(\infty)/L_{\mathrm{IH}}(0)", drop["part"])]
-            ),
-        ),
-        Equation(
-            "saddle",
-            "the saddle $w = 0$, its loss and unstable rate",
-            _rows(
-                [
-                    ("h", saddle["h"]),
-                    (r"L_{\mathrm{sad}}", saddle["loss"]),
-                    (r"\lambda", saddle["rate"]),
-                ]
-            ),
-        ),
-        Equation(
-            "late rates",
-            "sum and product of the rates at the minimum",
-            _rows([(r"\mu_1 + \mu_2", late["trace"]), (r"\mu_1 \mu_2", late["determinant"])]),
-        ),
-        Equation(
-            "late p",
-            "the 4-gram at late times",
-            _rows([("p", four["p"]), (r"\lim_{t \to \infty} t L_{\mathrm{G4}}", four["limit"])]),
-        ),
-        Equation("stage 1", "late Stage I", _rows([("K", law["K"]), ("p_1", law["p1"])])),
+        _equation("early drop", "while $w = 0$", ("h", drop["h"]), left),
+        _equation("saddle", "the saddle $w = 0$, its loss and unstable rate", *at),
+        _equation("late rates", "sum and product of the rates at the minimum", *rates),
+        _equation("late p", "the 4-gram at late times", *end),
+        _equation("stage 1", "late Stage I", ("K", law["K"]), ("p_1", law["p1"])),
     ]
     averages = r"$A_k = \mathrm{E}[x^k f]$, $E_a = \mathrm{E}[e^{azx} f]$,"
     averages += r" $X_a = \mathrm{E}[x e^{azx} f]$, $E_{ab} = \mathrm{E}[e^{(a+b)zx} f]$."

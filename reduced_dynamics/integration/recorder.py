@@ -183,12 +183,12 @@ class Recorder:
         return f"the bound of the automatic horizon, {bound}, was reached: {what}"
 
     def tell(self, progress: Progress) -> None:
-        """Say how far the run is, as a share of the longest it may take."""
-        t, t_end = float(self.t[-1]), self.problem.t_end
+        """Say how far the run is; which share that is, is not known of an automatic horizon."""
+        t, t_end, automatic = float(self.t[-1]), self.problem.t_end, self.problem.automatic
+        most = "at most " if automatic else ""
         progress(
-            f"t = {t:.4g} of at most {t_end:.4g}, {self.stats['steps']} steps, "
-            f"loss {self.loss:.4g}",
-            t / t_end,
+            f"t = {t:.4g} of {most}{t_end:.4g}, {self.stats['steps']} steps, loss {self.loss:.4g}",
+            math.nan if automatic else t / t_end,
         )
 
     def trajectory(self, message: str) -> Trajectory:

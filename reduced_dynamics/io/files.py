@@ -10,6 +10,9 @@ from contextlib import suppress
 
 from reduced_dynamics.core.errors import InputError, unknown
 
+#: Files that were being written when a process died end in this.
+PARTIAL = ".partial"
+
 
 def ending(path, known: Iterable[str]) -> str:
     """The ending of `path`, in lower case.
@@ -89,9 +92,7 @@ def check_target(path, known: Iterable[str]) -> None:
 def write(path, content: bytes) -> None:
     """Write `content` to `path`, whole or not at all.
 
-    The bytes go to a temporary file in the same directory, reach the disk, and only then take
-    the name; whatever bore it before stays untouched until that moment. A symbolic link stays a
-    link, and the file it points to is replaced.
+    A symbolic link stays a link, and the file it points to is replaced.
 
     Parameters
     ----------
@@ -103,23 +104,36 @@ def write(path, content: bytes) -> None:
     InputError
         If the operating system refuses, e.g. on a full disk.
     """
-    target = os.path.realpath(path)
-    temporary = None
     try:
-        file, temporary = _create(os.path.dirname(target))
+        put(os.path.realpath(path), content)
+    except OSError as error:
+        raise _cannot("write", path, error) from None
+
+
+def put(path, content: bytes) -> None:
+    """Write `content` to `path`, whole and on the disk, or not at all; links are not followed.
+
+    The bytes go to a temporary file in the same directory, reach the disk, and only then take
+    the name; whatever bore it before stays untouched until that moment.
+
+    Raises
+    ------
+    OSError
+        If the operating system refuses, e.g. on a full disk.
+    """
+    directory = os.path.dirname(path)
+    file, temporary = _create(directory)
+    try:
         with file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
-        _sync(os.path.dirname(target))
-    except BaseException as error:
-        if temporary is not None:
-            with suppress(OSError):
-                os.unlink(temporary)
-        if isinstance(error, OSError):
-            raise _cannot("write", path, error) from None
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
         raise
+    sync_directory(directory)
 
 
 def read(path) -> bytes:
@@ -139,22 +153,22 @@ def read(path) -> bytes:
         raise _cannot("read", path, error) from None
 
 
-def _create(directory):
-    """A new file in `directory` and its name: (binary file open for writing, str)."""
-    # Opened by hand, for `tempfile` would make it private to its owner (0600) and so the result;
-    # the name is short and new, since the target's may already be as long as names can be.
-    name = os.path.join(directory, f".{secrets.token_hex(8)}.tmp")
-    return open(name, "xb"), name
-
-
-def _sync(directory):
-    """Let the new name itself reach the disk, where the system can do that for a directory."""
+def sync_directory(path) -> None:
+    """Let the names in a directory reach the disk, where the system can do that."""
     with suppress(OSError):
-        descriptor = os.open(directory, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _create(directory):
+    """A new file in `directory` and its name: (binary file open for writing, str)."""
+    # Opened by hand, for `tempfile` would make it private to its owner (0600) and so the result;
+    # the name is short and new, since the target's may already be as long as names can be.
+    name = os.path.join(directory, f".{secrets.token_hex(8)}{PARTIAL}")
+    return open(name, "xb"), name
 
 
 def _cannot(verb: str, path, error: Exception) -> InputError:

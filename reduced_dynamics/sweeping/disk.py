@@ -7,7 +7,6 @@ dies with the process that holds it.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,9 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from reduced_dynamics.core.errors import InputError
-
-#: Files that were being written when a process died end in this.
-PARTIAL = ".partial"
+from reduced_dynamics.io import files
 
 
 def put(path: Path, data, within: Path | None = None) -> None:
@@ -31,21 +28,10 @@ def put(path: Path, data, within: Path | None = None) -> None:
     OSError
         If the disk is full, or refuses.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{PARTIAL}")
     if within is not None:
         _make_room(path, within)
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-    sync_directory(path.parent)
+    files.put(path, data)
 
 
 def _make_room(path: Path, store: Path) -> None:
@@ -60,19 +46,9 @@ def _make_room(path: Path, store: Path) -> None:
             above.unlink()
 
 
-def sync_directory(path: Path) -> None:
-    """Let the names in a directory reach the disk, where the system can do that."""
-    with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 def sweep_up(path: Path) -> None:
     """Remove what processes that were killed had begun to write."""
-    for left in path.rglob(f".*{PARTIAL}"):
+    for left in path.rglob(f".*{files.PARTIAL}"):
         with suppress(OSError):
             left.unlink()
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from typing import Any
 
 import numpy as np
 
 from reduced_dynamics._version import __version__
+from reduced_dynamics.io.jsonable import dumps
 from reduced_dynamics.io.versions import versions
 from reduced_dynamics.sweeping import damage
 from reduced_dynamics.sweeping.plan import Plan
@@ -130,7 +130,3 @@ def _scales(plan: Plan) -> dict[str, str]:
         kind = "text" if axis.quantity.kind == "text" else "list"
         found[axis.name] = parts[2] if len(parts) == 4 else kind
     return found
-
-
-def dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 
 from reduced_dynamics.core.errors import InputError, ReducedDynamicsError
+from reduced_dynamics.io import files
+from reduced_dynamics.io.jsonable import dumps
 from reduced_dynamics.sweeping import damage, disk, layout, ragged
 from reduced_dynamics.sweeping.plan import Plan
 from reduced_dynamics.sweeping.variables import STATUS
@@ -175,7 +177,7 @@ def attributes(path: Path) -> dict[str, Any]:
 def difference(path: Path, plan: Plan) -> str:
     """What tells the sweep at `path` from this one; empty if they are the same."""
     stored = json.loads(attributes(path)["plan"])
-    return next(_differences(stored, json.loads(layout.dumps(plan.identity))), "")
+    return next(_differences(stored, json.loads(dumps(plan.identity))), "")
 
 
 def _differences(stored, wanted, prefix: str = "") -> Iterator[str]:
@@ -186,7 +188,7 @@ def _differences(stored, wanted, prefix: str = "") -> Iterator[str]:
         if isinstance(one, dict) and isinstance(other, dict):
             yield from _differences(one, other, f"{name} ")
         else:
-            shown = ["nothing" if v is None else v if isinstance(v, str) else layout.dumps(v)
+            shown = ["nothing" if v is None else v if isinstance(v, str) else dumps(v)
                      for v in (one, other)]  # fmt: skip
             yield f"{prefix}{name} is {shown[0]} there and {shown[1]} here"
 
@@ -243,7 +245,7 @@ def create(path: Path, plan: Plan) -> None:
         for key, content in layout.empty(plan).items():
             disk.put(made / key, content)
         os.rename(made, path)
-        disk.sync_directory(path.parent)
+        files.sync_directory(path.parent)
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
             raise InputError(

@@ -186,7 +186,8 @@ def train(
     def fixed_gradient(weights):
         """Of the loss, on one set of data, along what is free at the calmest state."""
         _, calm = calmest
-        _, full = model.average(weights, source.draw(np.random.default_rng(1)))
+        parts = source.draw(np.random.default_rng(1))
+        _, full = model.average(model.shaped(weights), parts)
         moved = tuple(w - g for w, g in zip(calm.weights, full, strict=True))
         held = hold(calm.step, calm.weights, model.shaped(moved))
         return tuple(w - m for w, m in zip(calm.weights, held, strict=True))

@@ -305,3 +305,12 @@ def test_mobilities_in_lanes_and_alone():
             run = integrate(system, {"k": value}, t_end=5.0, method="Radau", rtol=1e-11)
             assert found.final[n] == pytest.approx(run.z[-1], rel=1e-8)
             assert found["T"][n] == pytest.approx(run.events["T"], rel=1e-8)
+
+
+def test_an_ensemble_tells_how_many_points_are_done_and_which_were_not_begun():
+    told = []
+    found = integrate_many(
+        "musat3", {"N": [4, -1, 5]}, t_end=9.0, progress=lambda *now: told.append(now)
+    )
+    assert told[-1] == ("3 of 3 points", 1.0)
+    assert found.refused.tolist() == [False, True, False] == (~found.done).tolist()

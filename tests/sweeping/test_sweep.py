@@ -26,6 +26,7 @@ from reduced_dynamics.commands.main import main
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.families.musat.system import MUSAT3
 from reduced_dynamics.integration.rosenbrock import single
+from reduced_dynamics.io import files
 from reduced_dynamics.sweeping import disk, reading, runners, store, work
 from reduced_dynamics.sweeping.reading import IncompleteSweep, summary
 from reduced_dynamics.sweeping.run import SweepInterrupted, perform, planned
@@ -201,6 +202,15 @@ def test_trainings_of_other_families(system, parameters):
     assert found.full_loss[0] != found.full_loss[1]
 
 
+def test_what_no_training_can_do_is_refused():
+    found = rd.sweep("chen", grid={"seed": "0,1"}, clamp={"a": 0.1}, full=True, t_end=3.0)
+    assert found.status.values.tolist() == [3, 3]
+    assert "the full model of chen holds no coordinate fixed" in str(found.reason.values[0])
+    x = sp.Symbol("x")
+    with pytest.raises(InputError, match="there is no full model of alone; --full is for musat"):
+        rd.sweep(rd.gradient_flow(x**2, [x], name="alone"), grid={"start.x": "1,2"}, full=True)
+
+
 # Stores
 
 
@@ -291,7 +301,7 @@ def test_a_damaged_or_unfinished_block_is_computed_again(monkeypatch):
     Path("b.zarr/status/c/3").write_bytes(b"no chunk")
     Path("b.zarr/t_icl/c/4").unlink()
     Path("b.zarr/status/c/4").unlink()
-    Path(f"b.zarr/t_icl/c/.4.0123{disk.PARTIAL}").write_bytes(b"half")
+    Path(f"b.zarr/t_icl/c/.4.0123{files.PARTIAL}").write_bytes(b"half")
     assert not same("a.zarr", "b.zarr")
     perform(plan, Path("b.zarr"), resume=True)
     assert same("a.zarr", "b.zarr")
@@ -509,7 +519,7 @@ def test_a_full_disk(monkeypatch, room):
         patch.setattr(disk, "put", full)
         with pytest.raises(StoreError, match=r"no space left on device.*--resume"):
             rd.sweep("musat3", **OPTIONS, out="a.zarr", threads=1)
-    assert not list(Path().rglob(f"*{disk.PARTIAL}"))
+    assert not list(Path().rglob(f"*{files.PARTIAL}"))
     assert os.listdir() == (["a.zarr"] if room > 0 and Path("a.zarr").exists() else [])
     rd.sweep("musat3", **OPTIONS, out="a.zarr", resume=True)
     rd.sweep("musat3", **OPTIONS, out="b.zarr")

@@ -1,4 +1,4 @@
-"""What the experiments share that lay the reduced flow of `wang` over its network."""
+"""What the experiments on the mixed target share: its parameters, the flow beside the network."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from reduced_dynamics.experiments.study import Study
 from reduced_dynamics.families.wang.full_model import HORIZON, plan
 from reduced_dynamics.families.wang.system import WANG
 
+
+def system(**sizes: tuple) -> tuple[Setting, ...]:
+    """The reduced system's parameters, in Stage II, as settings; see `of_parameters`."""
+    return of_parameters([p for p in WANG.parameters if p.name != "training"], **sizes)
+
+
 #: At size tiny ten tokens: everything is over by t = 250.
 SETTINGS = (
-    *of_parameters(
-        [p for p in WANG.parameters if p.name != "training"],
-        L=(40, 40, 10), w_star=(0.49, 0.49, 0.7), sigma_init=(0.01, 0.01, 0.1),
-    ),
+    *system(L=(40, 40, 10), w_star=(0.49, 0.49, 0.7), sigma_init=(0.01, 0.01, 0.1)),
     Setting("t_end", HORIZON, "horizon, training time", kind="text"),
-)  # fmt: skip
+)
 
 
 def job(settings: Settings, seed: int, **training: Any) -> Job:

@@ -39,7 +39,7 @@ _MEANING = {
     "L": "tokens of a sequence",
     "d": "dimension of a token",
     "w_star": "the teacher is W* = w* · identity",
-    "encoding": "relative positional encoding: a slope times the lag or its log, or a number a lag",
+    "encoding": "positional: a slope times the lag, or times its logarithm, or a number a lag",
     "content": "whether layer 1 attends by content as well as by position",
     "skip": "whether layer 2 has a skip connection",
     "training": "which layers learn",
@@ -63,7 +63,7 @@ _LEAST = {"n": 2, "L": 4, "w_star": -1e6}
 NUMBERS = tuple(name for name in _MEANING if type(getattr(InductionConfig, name)) in (int, float))
 _COLOURS = ("#D55E00", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#000000")
 #: Smaller errors and distances would only stretch the axes.
-_FLOOR = 1e-12
+_FLOOR = 1e-8
 
 
 def settings(without: Collection[str] = (), **sizes: tuple) -> tuple[Setting, ...]:

@@ -14,7 +14,6 @@ from reduced_dynamics.compilation.compiled import compile_system
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.families.chen import bank as markov_bank
 from reduced_dynamics.families.chen import population as markov
-from reduced_dynamics.families.chen import studies as markov_studies
 from reduced_dynamics.families.chen.bank import HEAD, LANES
 
 SMALL = {"S": 2, "n": 2, "H": 2, "degree": 2, "L": 6, "kernels": 40, "dirichlet": 0.7}
@@ -179,8 +178,9 @@ def test_a_step_of_descent_is_the_weights_own():
 
 
 def test_descent_becomes_the_flow_at_first_order():
-    rows = list(markov_studies.step_study(SMALL, steps=(1e-3, 5e-4, 2.5e-4), t_end=0.3))
-    assert [row["order"] == pytest.approx(1.0, abs=0.05) for row in rows[1:]] == [True, True]
+    steps = {"steps": (1e-3, 5e-4, 2.5e-4), "t_end": 0.3, "kernels": 64, "long": 0.1}
+    found = rd.experiment("chen.step-size", size="tiny", **steps)
+    assert found.numbers["orders"] == [pytest.approx(1.0, abs=0.05)] * 2
 
 
 def test_no_subset_freezes():
@@ -325,28 +325,6 @@ def test_drawn_queries_stand_for_their_law():
     found = np.zeros((2, 2, 2))
     np.add.at(found, tuple(queries.T), shares)
     np.testing.assert_allclose(found, law[0], atol=0.01)
-
-
-# ---------------------------------------------------------------- studies on the command line
-
-
-@pytest.mark.parametrize(
-    ("study", "options", "column"),
-    [
-        ("criterion", ["--values", "0.7", "--t-end", "30"], "saturated_gap"),
-        ("stages", ["--t-end", "60"], "copier"),
-        ("step", ["--values", "0.01,0.005", "--t-end", "0.1"], "selector_error"),
-    ],
-)
-def test_studies_print_and_draw(study, options, column, capsys, tmp_path):
-    sizes = [f"--set={k}={v}" for k, v in (SMALL | {"kernels": 8}).items()]
-    plot = tmp_path / "study.png"
-    command = ["validate", "chen", *sizes, "--study", study, *options]
-    assert main([*command, "--plot", str(plot)]) == 0
-    assert column in capsys.readouterr().out and plot.stat().st_size > 10_000
-    assert main([*command, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["complete"] and column in found["study"]["rows"][0]
 
 
 def test_the_criterion_knows_where_the_run_starts():

@@ -344,7 +344,8 @@ def test_the_full_model_agrees_within_the_two_sampling_errors(capsys):
     times = (2.0, 4.0, 8.0)
     common = {"N": 4, "D": 16, "inputs": "gaussian"}
     runs = [
-        train(TrainingConfig(**common, batch=256, t_end=8.0, record=times, seed=s)) for s in (0, 1)
+        train(TrainingConfig(**common, batch=256, t_end=8.0, record=times, seed=s))[0]
+        for s in (0, 1)
     ]
     parameters, options = common | {"bank": 2048}, {"t_end": 8.0, "rtol": 1e-6}
     reduced = integrate(MUSAT19, parameters, **options).at(times)

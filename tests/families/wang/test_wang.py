@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reduced_dynamics.families.wang.emergence_scaling import measure, unstable_rate
 
 import reduced_dynamics as rd
 from derivations.core.report import Check
 from derivations.wang.report import WANG as REPORT
 from reduced_dynamics import catalogue
 from reduced_dynamics.core.fits import line, power_law
+from reduced_dynamics.families.wang.experiments.scaling import unstable_rate
 from reduced_dynamics.integration.problem import Options, Problem
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -264,14 +264,10 @@ def test_fits():
         power_law([1, 2], [0, 1])
 
 
-def test_scaling_of_the_emergence_time():
-    given = {"engine": "asymptotic"}
-    length = measure(given, "L", (40, 160, 640))
-    assert length.fit.slope == pytest.approx(1.02, abs=0.01)
-    assert length.rates == pytest.approx(0.25 * 0.2401 / (length.values - 3), rel=1e-12)
-    sigma = measure(given, "sigma_init", (1e-2, 1e-4, 1e-6))
-    assert sigma.fit.slope == pytest.approx(1 / unstable_rate(given), rel=1e-3)
-    assert sigma.predicted.slope == pytest.approx(1 / unstable_rate(given), rel=1e-12)
+def test_unstable_rate_of_the_saddle():
+    for L in (40, 160, 640):
+        rate = unstable_rate({"engine": "asymptotic", "L": L})
+        assert rate == pytest.approx(0.25 * 0.2401 / (L - 3), rel=1e-12)
 
 
 # ---------------------------------------------------------------- bad input, derive, figure

@@ -121,5 +121,5 @@ EXPERIMENT = Experiment(
     conclude=conclude,
     judge=judge,
     draw=draw,
-    cost={"full": 750, "quick": 60},
+    cost={"full": 500, "quick": 38},
 )

@@ -1,4 +1,4 @@
-"""wang.language: a two-layer transformer on text: norms of position and dot product, loss."""
+"""wang.language: a two-layer transformer trained on text: positions, dot products, the loss."""
 
 from __future__ import annotations
 
@@ -219,5 +219,5 @@ EXPERIMENT = Experiment(
     conclude=conclude,
     judge=judge,
     draw=draw,
-    cost={"full": 150, "quick": 30},
+    cost={"full": 190, "quick": 31},
 )

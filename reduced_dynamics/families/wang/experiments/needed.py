@@ -29,16 +29,17 @@ def conclude(settings, outcomes):
     rows = [runs.row(key, one) for key, one in outcomes.items()]
     points = runs.points(rows, ["n", "H"])
     by_n = {n: [one for one in points if one["n"] == n] for n in sorted(set(settings.n))}
+    below = [one for one in points if one["H"] < one["n"] - 1]
     numbers = runs.shared(settings) | {
         "n": list(by_n),
+        "below": sum(one["learnt"] for one in below),
+        "below_runs": sum(one["runs"] for one in below),
         "points": points,
         "runs": rows,
         "targets": [
             {
                 "n": n,
                 "needed": n - 1,
-                "below": sum(one["learnt"] for one in found if one["H"] < n - 1),
-                "below_runs": sum(one["runs"] for one in found if one["H"] < n - 1),
                 "some": fewest({one["H"]: one["learnt"] > 0 for one in found}),
                 "all": fewest({one["H"]: one["learnt"] == one["runs"] for one in found}),
                 "learnt": [one["learnt"] for one in found],
@@ -64,27 +65,23 @@ def fewest(enough: dict[int, bool]) -> int | None:
 
 
 def judge(numbers):
-    targets = numbers["targets"]
-    learnt = sum(one["below"] for one in targets)
-    tried = sum(one["below_runs"] for one in targets)
+    tried = numbers["below_runs"]
     found = [
         Finding(
-            f"with fewer than n − 1 heads {learnt} of {tried} runs learn their target"
-            if tried
-            else "no target has room for fewer than n − 1 heads",
-            holds(learnt == 0 if tried else None),
+            "with fewer than n − 1 heads {below} of {below_runs} runs learn their target",
+            holds(numbers["below"] == 0 if tried else None),
             why="" if tried else "IH_2 needs one head; take n of 3 or more",
         )
     ]
-    for k, one in enumerate(targets):
+    for k, one in enumerate(numbers["targets"]):
         some, every = (
             f"with H ≥ {one[which]}" if one[which] else "with none of these H"
             for which in ("some", "all")
         )
         found.append(
             Finding(
-                f"IH_{{targets[{k}][n]}} has {{targets[{k}][needed]}} shifts to make: some seeds "
-                f"learn it {some}, all {every}; with H = 1, 2, … heads {{targets[{k}][learnt]}} of "
+                f"IH_{{targets[{k}][n]}} has {{targets[{k}][needed]}} to copy: some seeds learn "
+                f"it {some}, all {every}; with H = 1, 2, … heads {{targets[{k}][learnt]}} of "
                 f"{{targets[{k}][of]}} seeds learn it, error {{targets[{k}][median_error]:.4f}}"
             )
         )

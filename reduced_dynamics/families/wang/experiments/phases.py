@@ -6,10 +6,9 @@ import numpy as np
 
 from reduced_dynamics.experiments.experiment import Conclusion, Experiment
 from reduced_dynamics.experiments.finding import Finding, holds
-from reduced_dynamics.experiments.setting import Setting, of_parameters
-from reduced_dynamics.families.wang.full_model import plan
+from reduced_dynamics.experiments.setting import Setting
+from reduced_dynamics.families.wang import comparisons
 from reduced_dynamics.families.wang.phase_figures import trajectory_figure
-from reduced_dynamics.families.wang.system import WANG
 from reduced_dynamics.integration.one import report_at
 from reduced_dynamics.plotting.style import BRIGHT, MIXED_TARGET
 
@@ -21,7 +20,7 @@ CONSERVED = 1e-8
 LOSSES = {"loss": "black", "L_G4": BRIGHT[1], "L_IH": BRIGHT[0]}
 
 SETTINGS = (
-    *of_parameters([p for p in WANG.parameters if p.name != "training"], L=(40, 40, 10)),
+    *comparisons.SETTINGS,
     Setting("sequences", 4096, "M, drawn once and trained on", 512, 64, kind="int", low=1),
     Setting("learning_rate", 0.5, "of the full model; time = step × rate", low=0),
     Setting("seed", 0, "of the sequences", kind="int", low=0),
@@ -30,10 +29,8 @@ SETTINGS = (
 
 def parts(settings):
     """What is to be trained; impossible settings are refused here."""
-    given = {p.name: settings[p.name] for p in WANG.parameters if p.name in settings}
     training = {name: settings[name] for name in ("sequences", "learning_rate")}
-    (job,) = plan(WANG, given, seeds=[settings.seed], **training)
-    return {"run": job}
+    return {"run": comparisons.job(settings, settings.seed, **training)}
 
 
 def work(settings, job, context):
@@ -44,15 +41,13 @@ def work(settings, job, context):
     if entered is not None:
         at_plateau = report_at(job.system, reduced, [entered])["L_IH"][0] / reduced["L_IH"][0]
     late = report_at(job.system, reduced, [reduced.t_end])["L_G4"][0]
-    return {
+    return comparisons.details(found) | {
         "full": full,
         "reduced": reduced,
         "events_full": {name: found.events[name][0] for name in EVENTS},
         "lateness": {name: found.lateness(name) for name in EVENTS},
         "L_IH_part_at_plateau": at_plateau,
         "four_t_L_G4": 4.0 * reduced.t_end * late,
-        "largest_error": found.worst[0],
-        "worst_coordinate": found.worst[1],
     }
 
 
@@ -67,7 +62,6 @@ def conclude(settings, outcomes):
         "L_IH_start": reduced["L_IH"][0],
         "plateau_over_before": ends[1] / ends[0] if None not in ends else None,
         "balance_drift": np.abs(reduced["w_Q"] ** 2 - reduced["w_K"] ** 2).max(),
-        "final": reduced.final,
         "final_loss": reduced.loss[-1],
     }  # fmt: skip
     return Conclusion(numbers, {}, {"reduced": reduced, "full": full})
@@ -102,7 +96,7 @@ def judge(numbers):
             "the full network follows: T_half {events_full[T_half]:.1f} "
             "({lateness[T_half]:+.1%}), T_converged {events_full[T_converged]:.1f} "
             "({lateness[T_converged]:+.1%}); largest error of a parameter "
-            "{largest_error:.3f} ({worst_coordinate})"
+            "{largest_error[value]:.3f} ({largest_error[coordinate]})"
         ),
         Finding("late, L_G4 · 4t = {four_t_L_G4:.3f} at t = {t_end:.0f}, which tends to 1"),
     ]  # fmt: skip
@@ -146,5 +140,5 @@ EXPERIMENT = Experiment(
     conclude=conclude,
     judge=judge,
     draw=draw,
-    cost={"full": 40, "quick": 5},
+    cost={"full": 50, "quick": 10},
 )

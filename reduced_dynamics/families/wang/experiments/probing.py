@@ -172,5 +172,5 @@ EXPERIMENT = Experiment(
     conclude=conclude,
     judge=judge,
     draw=draw,
-    cost={"full": 150, "quick": 30},
+    cost={"full": 175, "quick": 36},
 )

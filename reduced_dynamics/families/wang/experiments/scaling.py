@@ -17,7 +17,8 @@ from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.core.fits import Fit, line, power_law
 from reduced_dynamics.experiments.experiment import Conclusion, Experiment
 from reduced_dynamics.experiments.finding import Finding, Measured, near
-from reduced_dynamics.experiments.setting import Setting, of_parameters
+from reduced_dynamics.experiments.setting import Setting
+from reduced_dynamics.families.wang import comparisons
 from reduced_dynamics.families.wang.system import WANG, a_star
 from reduced_dynamics.integration.one import integrate
 from reduced_dynamics.integration.problem import Options, Problem
@@ -48,25 +49,26 @@ LAWS = {
 }  # fmt: skip
 #: A measured exponent (or slope, as a part of itself) agrees if it is so near the predicted one.
 WITHIN = 0.1
+#: A run ends at so many times the predicted T_half.
+LONG_AFTER = 4.0
 
 SETTINGS = (
     Setting("lengths", (40, 80, 160, 320, 640, 1280), "values of L", (40, 80, 160, 320),
-            (40, 80, 160), kind="int", many=True, low=5),
+            (40, 160), kind="int", many=True, low=5),
     Setting("alphas", (0.25, 0.5, 1.0, 2.0, 4.0, 8.0), "values of α*", (0.5, 1.0, 2.0, 4.0),
-            (1.0, 2.0, 4.0), many=True, low=0),
+            (1.0, 4.0), many=True, low=0),
     Setting("ws", (0.1, 0.15, 0.2, 0.3, 0.4, 0.5), "values of w*", (0.2, 0.3, 0.4, 0.5),
-            (0.3, 0.4, 0.5), many=True, low=0.01),
+            (0.3, 0.5), many=True, low=0.01),
     Setting("sigmas", (1e-2, 1e-3, 1e-4, 1e-5, 1e-6), "values of σ_init", (1e-2, 1e-4, 1e-6),
-            many=True, low=1e-300),
+            (1e-2, 1e-6), many=True, low=1e-300),
     Setting("level", 0.95, "confidence of the intervals", low=0, high=1),
-    *of_parameters([p for p in WANG.parameters if p.name != "training"],
-                   engine=(None, None, "asymptotic")),
+    *comparisons.system(engine=(None, None, "asymptotic")),
 )  # fmt: skip
 
 
 def parts(settings):
     """Parameters of every run; impossible ones are refused here."""
-    shared = {p.name: settings[p.name] for p in WANG.parameters if p.name in settings}
+    shared = comparisons.parameters(settings)
     found = {}
     for name, law in LAWS.items():
         if len(set(settings[law.values])) < 2:
@@ -78,10 +80,12 @@ def parts(settings):
 
 
 def work(settings, parameters, context):
-    when = integrate(WANG, parameters).events["T_half"]
-    known = WANG.values(parameters)
-    growth = 0.5 * np.log(a_star(known)) - np.log(known["sigma_init"])
-    return {"T_half": when, "rate": unstable_rate(parameters), "growth": float(growth)}
+    known, rate = WANG.values(parameters), unstable_rate(parameters)
+    growth = float(0.5 * np.log(a_star(known)) - np.log(known["sigma_init"]))
+    # Long after w has grown, and long before the 4-gram has settled.
+    t_end = LONG_AFTER * growth / rate if growth > 0 else None
+    when = integrate(WANG, parameters, t_end=t_end).events["T_half"]
+    return {"T_half": when, "rate": rate, "growth": growth}
 
 
 def unstable_rate(parameters: Mapping[str, Any]) -> float:
@@ -133,7 +137,7 @@ def conclude(settings, outcomes):
         data[f"T_half_{name}"] = ((name,), times, "T_half, training time")
         data[f"rate_{name}"] = ((name,), rates, "unstable rate of the saddle, 1 / training time")
         data[f"predicted_{name}"] = ((name,), growth / rates, "log(√a*/σ)/λ, training time")
-    numbers = {p.name: settings[p.name] for p in WANG.parameters if p.name in settings}
+    numbers = comparisons.parameters(settings)
     return Conclusion(numbers | {"laws": laws, "level": settings.level, "within": WITHIN}, data)
 
 

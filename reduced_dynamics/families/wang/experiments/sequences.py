@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from reduced_dynamics.experiments.experiment import Experiment
 from reduced_dynamics.experiments.finding import Finding, Measured, near
 from reduced_dynamics.experiments.setting import Setting
@@ -58,15 +60,17 @@ def judge(numbers):
 
 def _power(numbers, name, said):
     law = numbers["laws"][name]
-    verdict = near(law["exponent"], -0.5, WITHIN, 2.0 * (law["error"] or 0.0))
+    verdict = near(
+        law["exponent"], -0.5, WITHIN, math.inf if law["error"] is None else 2.0 * law["error"]
+    )
     return Finding(
         said + f" goes as M^({{laws[{name}][exponent]:.2f}} ± {{laws[{name}][error]:.2f}}): means "
         f"{{means[{name}]:.2e}} at M = {{values:g}}",
         verdict,
         claim="independent sequences: M^−½",
         measured=Measured(law["exponent"], law["error"], n=len(numbers["values"])),
-        why="" if verdict == "agrees" else "{seeds_count} draws at each M do not tell the power "
-        "better than that" if verdict == "not decided" else "errors of few draws scatter; more "
+        why="" if verdict == "agrees" else "{seeds} draws at each M do not tell the power "
+        "better" if verdict == "not decided" else "errors of few draws scatter; more "
         "seeds tell",
     )  # fmt: skip
 

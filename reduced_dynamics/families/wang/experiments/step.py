@@ -76,9 +76,7 @@ def _power(numbers, name, said):
         verdict,
         claim="Euler's method is of first order",
         measured=Measured(law["exponent"], law["error"], n=len(numbers["values"])),
-        why=""
-        if verdict == "agrees"
-        else "such long steps are not in the range of the leading order",
+        why="" if verdict == "agrees" else "steps so long are beyond the leading order",
     )
 
 

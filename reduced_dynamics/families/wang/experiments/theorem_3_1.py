@@ -159,5 +159,5 @@ EXPERIMENT = Experiment(
     conclude=conclude,
     judge=judge,
     draw=draw,
-    cost={"full": 5, "quick": 1},
+    cost={"full": 4, "quick": 2},
 )

@@ -251,5 +251,5 @@ EXPERIMENT = Experiment(
     conclude=conclude,
     judge=judge,
     draw=draw,
-    cost={"full": 60, "quick": 15},
+    cost={"full": 32, "quick": 12},
 )

@@ -16,7 +16,7 @@ from reduced_dynamics.families.chen.full import optimum as induction_head
 from reduced_dynamics.families.chen.full import training as markov_training
 from reduced_dynamics.families.chen.full.model import Weights
 from reduced_dynamics.families.chen.full.task import sample_sequences
-from reduced_dynamics.families.chen.full.training import MarkovConfig, Staged, train_markov
+from reduced_dynamics.families.chen.full.training import MarkovConfig, train_markov
 from reduced_dynamics.families.chen.full.windows import compress
 from reduced_dynamics.io import storage
 from reduced_dynamics.training.loop import DivergedError, TrainingInterrupted
@@ -220,11 +220,11 @@ def test_sequences_follow_their_kernels():
         ({"S": 60, "n": 9, "H": 8}, "GiB"),
         ({"S": 30, "H": 9}, "64 bits"),
         ({"sequences": 10**10}, "GiB of memory"),
+        ({"batch": 10}, "drop batch"),
         ({"sequences": 0}, "sequences must be a positive integer"),
         ({"loss": "cs"}, "did you mean 'ce'"),
         ({"training": "C-W-C"}, "repeats a stage"),
         ({"training": "C-W-b"}, "unknown stage of training 'b'"),
-        ({"learning_rate": 0.0}, "learning rate must be a positive number"),
         ({"c_init": 0.0}, "c_init"),
         ({"a_init": 1e9}, "±700"),
         ({"eps": -1.0}, "eps must be 0 or positive"),
@@ -359,15 +359,6 @@ def test_stages_train_one_part_at_a_time(order):
         change = np.diff(trajectory.z[10 * k : 10 * k + 11], axis=0)
         for other, where in columns.items():
             assert np.any(change[:, where]) == (other == part)
-
-
-def test_stages_share_the_steps():
-    part = (np.ones(1), np.ones(1), np.ones(1))
-    optimiser, weights = Staged(0.5, ("W", "a", "C"), 7), part
-    memory_of = optimiser.start(weights)
-    for _ in range(7):
-        weights, memory_of = optimiser.step(weights, part, memory_of)
-    assert [float(w[0]) for w in weights] == [0.0, -0.5, 0.0]  # C, W, a: 2, 3, 2 steps
 
 
 def test_resumed_training_is_the_same_to_the_last_bit(tmp_path, monkeypatch):

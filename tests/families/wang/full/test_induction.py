@@ -1,17 +1,14 @@
-"""The two-layer transformer on IH_n: definition, gradients, probe, training, and its command."""
+"""The two-layer transformer on IH_n: definition, gradients, probe, training."""
 
-import json
 import re
 from dataclasses import replace
 from itertools import pairwise, product
 
 import numpy as np
 import pytest
-from reduced_dynamics.families.wang.induction_study import Result, fewest, plan
 
-from reduced_dynamics.commands.main import main
-from reduced_dynamics.commands.validate import Reporter
 from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.families.wang import induction_runs
 from reduced_dynamics.families.wang.approximation.targets import induction_head
 from reduced_dynamics.families.wang.approximation.transformer import Attention, Transformer
 from reduced_dynamics.families.wang.full import induction
@@ -20,9 +17,9 @@ from reduced_dynamics.families.wang.full.induction_training import (
     InductionConfig,
     probe,
     train_induction,
-    trained_weights,
 )
 from reduced_dynamics.training.loop import DivergedError, TrainingInterrupted
+from tests.training.interruption import before
 
 # What the model computes
 
@@ -214,18 +211,23 @@ QUICK = InductionConfig(
 )
 
 
+def trained(*arguments, **keywords):
+    return train_induction(*arguments, **keywords)[0]
+
+
 @pytest.fixture(scope="module")
 def quick():
-    return train_induction(QUICK)
+    return trained(QUICK)
 
 
 def test_it_learns_a_short_induction_head(quick):
     assert quick["error"][0] > 0.5 and quick["error"][-1] < 0.05
-    assert Result(plan(QUICK)[0], quick).learnt
+    levels = induction_runs.levels(2, 8, 1, 1.0)
+    assert induction_runs.row("a", {"full": quick, "levels": levels})["learnt"]
     assert quick["probe_1"][-1] < 1e-3 and quick.coordinates == ("probe_0", "probe_1")
     assert np.array_equal(quick["probing_distance"], quick["probe_0"])
     assert quick.t_end == 400 and len(quick) == 21
-    weights = trained_weights(replace(QUICK, record=1))
+    weights = train_induction(replace(QUICK, record=1))[1]
     x = task.sample(8, 1, 2000, np.random.default_rng(9))
     target = induction_head(x, task.teacher(2, 1, 1.0), 2)
     error = induction.forward(weights, x, 2, "free").output - target
@@ -233,12 +235,12 @@ def test_it_learns_a_short_induction_head(quick):
 
 
 def test_seeds_and_settings_matter_and_nothing_else(quick):
-    assert np.array_equal(train_induction(QUICK).loss, quick.loss)
-    assert not np.array_equal(train_induction(replace(QUICK, seed=1)).loss, quick.loss)
+    assert np.array_equal(trained(QUICK).loss, quick.loss)
+    assert not np.array_equal(trained(replace(QUICK, seed=1)).loss, quick.loss)
 
 
 def test_slopes_are_recorded():
-    found = train_induction(InductionConfig(n=3, H=2, D=3, H2=2, L=8, steps=6, record=3))
+    found = trained(InductionConfig(n=3, H=2, D=3, H2=2, L=8, steps=6, record=3))
     assert set(found.observables) == {
         "error", "probing_distance", "p1_1", "p1_2", "p2_1", "p2_2"
     }  # fmt: skip
@@ -247,13 +249,13 @@ def test_slopes_are_recorded():
 
 
 def test_layer_2_alone_leaves_layer_1_as_it_was():
-    found = train_induction(replace(QUICK, training="layer2", encoding="linear", steps=40))
+    found = trained(replace(QUICK, training="layer2", encoding="linear", steps=40))
     assert np.ptp(found["p1_1"]) == 0.0 and np.ptp(found["probing_distance"]) == 0.0
     assert found["p2_1"][-1] != 0.0 and found.loss[-1] != found.loss[0]
 
 
 def test_without_content_layer_1_attends_by_position_only():
-    weights = trained_weights(replace(QUICK, content=False, steps=30, record=1))
+    weights = train_induction(replace(QUICK, content=False, steps=30, record=1))[1]
     assert not weights.Q1.any() and not weights.K1.any() and weights.V1.any()
     x = task.sample(8, 1, 5, np.random.default_rng(4))
     attention = induction.forward(weights, x, 2, "free").attention1
@@ -265,32 +267,28 @@ def test_resumed_training_is_identical(optimiser, tmp_path):
     config = replace(QUICK, steps=40, record=8, optimiser=optimiser, learning_rate=0.01)
     path = tmp_path / "run.npz"
 
-    def interrupt(step, *rest):
-        if step == 20:
-            raise KeyboardInterrupt
-
     with pytest.raises(TrainingInterrupted) as caught:
-        train_induction(config, interrupt, path)
+        trained(config, before(20), path)
     assert len(caught.value.trajectory) == 5
-    resumed, whole = train_induction(config, checkpoint=path), train_induction(config)
+    resumed, whole = trained(config, checkpoint=path), trained(config)
     assert np.array_equal(resumed.z, whole.z) and np.array_equal(resumed.loss, whole.loss)
     assert all(np.array_equal(resumed[name], whole[name]) for name in whole.observables)
     with pytest.raises(InputError, match="made with D = 4, not 3"):
-        train_induction(replace(config, D=3), checkpoint=path)
+        trained(replace(config, D=3), checkpoint=path)
 
 
 def test_the_learning_rate_falls_along_a_cosine():
     """By steps of plain descent on a loss that does not change: here the last is of length 0."""
     flat = replace(QUICK, optimiser="sgd", steps=3, record=(0, 1, 2, 3), learning_rate=1e-9)
-    constant = train_induction(replace(flat, schedule="constant", encoding="linear"))
-    cosine = train_induction(replace(flat, encoding="linear"))
+    constant = trained(replace(flat, schedule="constant", encoding="linear"))
+    cosine = trained(replace(flat, encoding="linear"))
     moved = np.diff(cosine["p1_1"]) / np.diff(constant["p1_1"])
     assert moved == pytest.approx([1.0, 0.75, 0.25], rel=1e-3)
 
 
 def test_a_diverging_step_is_named():
     with pytest.raises(DivergedError, match=r"diverged at step \d+"):
-        train_induction(replace(QUICK, optimiser="sgd", learning_rate=100.0, schedule="constant"))
+        trained(replace(QUICK, optimiser="sgd", learning_rate=100.0, schedule="constant"))
 
 
 @pytest.mark.parametrize(
@@ -301,7 +299,6 @@ def test_a_diverging_step_is_named():
         ({"d": 0}, "d must be a positive integer"),
         ({"H": 0}, "H must be a positive integer"),
         ({"D": 2.5}, "D must be a positive integer"),
-        ({"seed": -1}, "seed"),
         ({"init_scale": 0.0}, "no gradient reaches"),
         ({"w_star": 0.0}, "compares nothing"),
         ({"w_star": np.nan}, "w_star must be between"),
@@ -312,154 +309,8 @@ def test_a_diverging_step_is_named():
         ({"encoding": "alibi"}, "unknown encoding"),
         ({"schedule": "cosin"}, "did you mean 'cosine'"),
         ({"training": "layer1"}, "did you mean 'layer2'"),
-        ({"optimiser": "adm"}, "did you mean 'adam'"),
-        ({"learning_rate": -1.0}, "learning rate"),
-        ({"record": (1e9,)}, "between 0 and"),
     ],
 )
 def test_impossible_trainings_are_refused(change, said):
     with pytest.raises(InputError, match=re.escape(said)):
         replace(InductionConfig(), **change)
-
-
-# Studies and the command
-
-
-def test_a_study_of_heads_widens_the_stream_too():
-    jobs = plan(InductionConfig(), [0, 1], "heads")
-    assert [(j.config.H, j.config.D, j.config.seed) for j in jobs] == [
-        (h, h, seed) for h in (2, 4, 8) for seed in (0, 1)
-    ]
-    assert jobs[0].file("a.npz") == "a-heads2-seed0.npz"
-    narrow = plan(InductionConfig(), [0], "heads", [1.0, 3.0], tied=False)
-    assert [(j.config.H, j.config.D) for j in narrow] == [(1, 8), (3, 8)]
-    assert plan(InductionConfig(), [3], "w_star", [0.5])[0].config.w_star == 0.5
-
-
-def test_the_heads_needed_are_those_from_which_on_it_is_learnt():
-    jobs = plan(InductionConfig(), [0, 1], "needed", [2, 3])
-    assert [(j.config.n, j.config.H) for j in jobs[::2]] == [
-        (n, H) for n in (2, 3) for H in range(1, n + 2)
-    ]
-    assert jobs[-1].file("a.npz") == "a-n3-H4-seed1.npz" and jobs[-1].label == "n 3, H 4, seed 1"
-
-    class Found:
-        def __init__(self, job, learnt):
-            self.job, self.learnt = job, learnt
-
-    #        n = 2: H = 1   H = 2   H = 3;  n = 3: H = 1   H = 2   H = 3   H = 4
-    learnt = [1, 0,     1, 1,   1, 1,          1, 1,   0, 0,   0, 1,   1, 0]  # fmt: skip
-    found = [Found(job, bool(one)) for job, one in zip(jobs, learnt, strict=True)]
-    assert fewest(found) == {2: (1, 2), 3: (3, None)}
-
-
-@pytest.fixture
-def command(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        code = main(["validate", "ih", *arguments])
-        return code, *capsys.readouterr()
-
-    return call
-
-
-SMALL = ("--set", "n=2", "--set", "L=6", "--batch", "8", "--steps", "20")
-
-
-def test_command(command, tmp_path):
-    code, out, err = command(*SMALL, "--set", "H=2", "--seeds", "2", "--plot", "a.png",
-                             "--out", "a.nc", "--checkpoint", "a.npz")  # fmt: skip
-    assert code == 0
-    assert all("step" in line for line in err.splitlines())  # progress, on a busy machine
-    assert "IH_2, H = 2, D = 2: " in out and "of 2 seeds" in out and "probing" in out
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "a-seed0.nc", "a-seed0.npz", "a-seed1.nc", "a-seed1.npz", "a.png"
-    ]  # fmt: skip
-    code, again, _ = command(*SMALL, "--set", "H=2", "--seeds", "2", "--checkpoint", "a.npz")
-    assert code == 0 and again.splitlines()[-1] == out.splitlines()[-1]
-
-
-def test_the_table_shows_the_steps_asked_for(command):
-    code, out, _ = command(*SMALL, "--at", "7,13")
-    assert code == 0
-    rows = [line.split() for line in out.splitlines() if re.match(r" +\d+ +\d\.\d{4} ", line)]
-    assert [row[0] for row in rows] == ["0", "7", "13", "20"]
-
-
-def test_command_of_the_heads_needed(command):
-    code, out, _ = command("--study", "needed", "--values", "2", "--seeds", "1", "--set", "L=6",
-                           "--batch", "8", "--steps", "5", "--plot", "a.png")  # fmt: skip
-    assert code == 0 and out.splitlines()[-1].startswith("IH_2 has 1 shift to make: some seeds ")
-    assert [f"H = {H}, D = 8: " in out for H in (1, 2, 3, 4)] == [True, True, True, False]
-
-
-def test_command_json_at_chosen_steps(command):
-    code, out, _ = command(*SMALL, "--study", "heads", "--values", "1,2", "--set", "D=3",
-                           "--seeds", "1", "--at", "7,13", "--json", "--plot", "a.svg")  # fmt: skip
-    found = json.loads(out, parse_constant=lambda name: pytest.fail(name))
-    assert code == 0 and found["complete"] and found["planned_runs"] == 2
-    assert [(run["H"], run["D"]) for run in found["runs"]] == [(1, 3), (2, 3)]
-    assert found["study"] == [{"heads": 1.0}, {"heads": 2.0}]
-    assert {7, 13} <= set(found["runs"][0]["at"]["step"])
-    assert found["runs"][0]["at"]["probe_0"][-1] == found["runs"][0]["probing_distance"]
-    assert len(found["runs"][0]["at"]["probe_1"]) == len(found["runs"][0]["at"]["step"])
-
-
-def test_an_interrupted_command_is_taken_up_again(command, monkeypatch):
-    arguments = (*SMALL, "--set", "H=2", "--seeds", "2", "--checkpoint", "a.npz")
-    calls = []
-
-    def interrupt(self, step, *rest):
-        calls.append(step)
-        if len(calls) == 30:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Reporter, "__call__", interrupt)
-        code, out, err = command(*arguments)
-    assert code == 130 and "a-seed1.npz" in err and 0 < calls[-1] < 20
-    assert "1 of 1 seed" in out or "0 of 1 seed" in out
-    resumed, whole = command(*arguments), command(*arguments[:-2])
-    assert [code for code, _, _ in (resumed, whole)] == [0, 0]
-
-    def results(text):  # without the seconds
-        return [line[: line.rfind(" ")] for line in text.splitlines()]
-
-    assert results(resumed[1]) == results(whole[1])
-
-
-@pytest.mark.parametrize(
-    "arguments, said",
-    [
-        (("--set", "heads=2"), "unknown parameter of ih"),
-        (("--set", "H=2.5"), "whole number"),
-        (("--set", "skip=perhaps"), "true or false"),
-        (("--t-end", "5"), "reduced flow"),
-        (("--clamp", "p=1"), "reduced flow"),
-        (("--study", "head"), "did you mean 'heads'"),
-        (("--study", "n"), "needs --values"),
-        (("--study", "heads", "--values", "2.5"), "whole numbers"),
-        (("--study", "heads", "--values", "2,2"), "twice"),
-        (("--study", "heads", "--set", "H=3"), "leave it out of --set"),
-        (("--study", "needed", "--set", "n=3"), "leave it out of --set"),
-        (("--study", "needed", "--values", "1"), "compares no tokens"),
-        (("--values", "1,2"), "needs --study"),
-        (("--study", "heads", "--values", "1,x"), "--values takes a number"),
-        (("--seeds", "0"), "at least one seed"),
-        (("--seeds", "1,1"), "twice"),
-        (("--at", "1.5"), "numbers of steps"),
-        (("--at", "1e9"), "between 0 and"),
-        (("--steps", "0"), "steps must be"),
-        (("--plot", "a.jpeg"), "ending"),
-        (("--optimiser", "adan"), "did you mean 'adam'"),
-    ],
-)
-def test_bad_input(command, arguments, said, tmp_path):
-    try:
-        code, out, err = command(*arguments)
-    except InputError as error:
-        pytest.fail(f"not caught: {error}")
-    assert (code, out) == (2, "")
-    assert said in err and len(err.strip().splitlines()) == 1
-    assert not list(tmp_path.iterdir())

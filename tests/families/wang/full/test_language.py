@@ -84,7 +84,7 @@ def test_training_learns_and_is_reproducible(tmp_path):
     config = LanguageConfig(
         text=str(path), d=16, L=12, batch=8, steps=300, learning_rate=1.0, init_scale=0.5, record=30
     )
-    first, again = train_language(config), train_language(config)
+    (first, _), (again, _) = train_language(config), train_language(config)
     assert np.array_equal(first.z, again.z) and first.coordinates == COORDINATES
     text = corpus(str(path), 12)
     assert first["held_out_loss"][0] == pytest.approx(np.log(text.vocabulary), rel=0.1)
