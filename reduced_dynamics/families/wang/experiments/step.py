@@ -96,5 +96,5 @@ EXPERIMENT = Experiment(
     conclude=conclude,
     judge=judge,
     draw=STUDY.draw,
-    cost={"full": 90, "quick": 45},
+    cost={"full": 100, "quick": 49},
 )
