@@ -14,8 +14,6 @@ class Reporter:
     """
 
     SILENT = 2.0
-    #: Before every line: which of several pieces of work this is.
-    label = ""
 
     def __init__(self, stream=None):
         self.stream = stream or sys.stderr
@@ -25,14 +23,14 @@ class Reporter:
         self.shown = False
         self.begun = (0.0, math.inf)  # when, and with which share, the work at hand began
 
-    def __call__(self, what: str, share: float = math.nan) -> None:
+    def __call__(self, what: str, share: float) -> None:
         now = time.monotonic()
         if share < self.begun[1]:
             self.begun = (now, share)
         if now < self.next:
             return
         self.next = now + self.every
-        self.show(f"{self.label}{what}{self._rest(now, share)}")
+        self.show(f"{what}{self._rest(now, share)}")
 
     def show(self, text: str) -> None:
         """Write a line, or over the one that is there."""

@@ -6,6 +6,8 @@ and carries the exit code that the command line returns for it.
 
 import difflib
 from collections.abc import Iterable
+from numbers import Integral
+from typing import Any
 
 
 class ReducedDynamicsError(Exception):
@@ -51,6 +53,21 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     close = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.5)
     hint = f"; did you mean '{lowered[close[0]]}'?" if close else ""
     return InputError(f"unknown {kind} '{name}'{hint} (known: {', '.join(known)})")
+
+
+def whole_numbers(least: int = 1, **values: Any) -> None:
+    """Raise `InputError` unless these are integers, `least` or more.
+
+    >>> whole_numbers(N=4, D=2.5)
+    Traceback (most recent call last):
+    reduced_dynamics.core.errors.InputError: D must be a positive integer, not 2.5
+    """
+    for name, value in values.items():
+        integer = isinstance(value, Integral) and not isinstance(value, bool)
+        if not (integer and value >= least):
+            kind = {0: "0 or a positive integer", 1: "a positive integer"}
+            said = kind.get(least, f"an integer, at least {least}")
+            raise InputError(f"{name} must be {said}, not {value!r}")
 
 
 def check_interrupt(error: BaseException) -> None:

@@ -76,6 +76,8 @@ class Study:
     pooled : bool
         Whether all quantities are: an error of one draw is as often near 0 as at its typical size,
         and a fit to logarithms of such would follow the near misses.
+    height : str
+        What the quantities are, beside their axis.
     floor : tuple of str
         A quantity whose mean is drawn as a line, and its name; empty for none.
     """
@@ -87,6 +89,7 @@ class Study:
     curves: tuple[Curve, Curve]
     title: str
     pooled: bool = False
+    height: str = "root mean square over time"
     floor: tuple[str, str] | tuple[()] = ()
 
     def parts(self, settings: Settings) -> dict[str, list]:
@@ -123,15 +126,16 @@ class Study:
         }
         meanings = {q.name: q.meaning for q in self.quantities}
         data = {name: (("run",), points[name], meanings.get(name, name)) for name in points}
-        rows = min(len(o["t"]) for _, o in runs)
-        data["t"] = (("t",), runs[0][1]["t"][:rows], "training time")
+        # Trainings of other steps have rows at other times.
+        t = runs[0][1]["t"]
+        t = t[t <= min(o["t"][-1] for _, o in runs)]
+        data["t"] = (("t",), t, "training time")
         data[self.option] = ((self.option,), values, self.axis)
         for curve in self.curves:
+            each = [np.interp(t, o["t"], o["curves"][curve.name]) for _, o in runs]
             means = [
-                np.mean(
-                    [o["curves"][curve.name][:rows] for (v, _), o in runs if v == value], axis=0
-                )
-                for value in values
+                np.mean([y for y, ((v, _), _) in zip(each, runs, strict=True) if v == w], axis=0)
+                for w in values
             ]
             data[f"mean_{curve.name}"] = ((self.option, "t"), means, curve.meaning)
         return Conclusion(numbers, data)
@@ -189,7 +193,7 @@ class Study:
         ax.set_xticks(ticks, [f"{v:g}" for v in ticks])
         ax.set_xticks([], minor=True)
         ax.set_xlabel(f"{self.axis} ${self.symbol}$")
-        ax.set_ylabel("root mean square over time")
+        ax.set_ylabel(self.height)
         ax.legend(
             loc="lower left", bbox_to_anchor=(-0.2, 1.0), borderaxespad=0.3, handletextpad=0.2,
             labelspacing=0.25,

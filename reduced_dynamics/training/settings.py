@@ -8,16 +8,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from reduced_dynamics.core.errors import InputError, unknown
+from reduced_dynamics.core.errors import InputError, unknown, whole_numbers
 from reduced_dynamics.training.optimisers import OPTIMISERS, Optimiser
 from reduced_dynamics.training.schedule import Constant, Schedule
+
+PRECISIONS = {"single": np.float32, "double": np.float64}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """How long, with which steps and from which seed to train; a model's own add what it needs.
 
-    A subclass checks its own fields first, with `positive_integers` and `one_of` where they do,
+    A subclass checks its own fields first, with `whole_numbers` and `one_of` where they do,
     and then calls this class's ``__post_init__``.
 
     Attributes
@@ -55,14 +57,13 @@ class Settings:
             raise InputError(
                 f"the learning rate must be a positive number, not {self.learning_rate!r}"
             )
-        if not _whole(self.seed, 0):
-            raise InputError(f"the seed must be 0 or a positive integer, not {self.seed!r}")
+        whole_numbers(0, seed=self.seed)
         if self.batch is not None:
-            positive_integers(self, "batch")
+            whole_numbers(batch=self.batch)
         if (self.steps is None) == (self.t_end is None):
             raise InputError("say either steps or t_end, one of the two, to say when to stop")
         if self.steps is not None:
-            positive_integers(self, "steps")
+            whole_numbers(steps=self.steps)
         elif not 0.5 * self.time_step < self.t_end < np.inf:
             raise InputError(
                 f"t_end = {self.t_end!r} must be finite and no less than {self.time_step:g}, the "
@@ -149,22 +150,10 @@ def recorded_steps(record: int | tuple[float, ...], last: int, time_step: float)
     return frozenset({0, last, *np.rint(chosen).astype(int).tolist()})
 
 
-def positive_integers(settings: Any, *names: str) -> None:
-    """Raise `InputError` unless these attributes are whole numbers above 0."""
-    for name in names:
-        if not _whole(getattr(settings, name), 1):
-            raise InputError(f"{name} must be a positive integer, not {getattr(settings, name)!r}")
-
-
 def one_of(kind: str, name: str, known: Iterable[str]) -> None:
     """Raise `InputError`, with the nearest known name, unless the name is known."""
     if name not in known:
         raise unknown(kind, name, known)
-
-
-def _whole(value: Any, least: int) -> bool:
-    integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return integer and value >= least
 
 
 def listed(values: Mapping[str, float]) -> str:

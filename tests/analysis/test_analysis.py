@@ -12,8 +12,9 @@ import pytest
 import sympy as sp
 
 import reduced_dynamics as rd
-from reduced_dynamics.analysis import fixed_points, phases, plane, sensitivities, spectrum
+from reduced_dynamics.analysis.phases import phases
 from reduced_dynamics.plotting.style import save_figure
+from reduced_dynamics.public import fixed_points, plane, sensitivities, spectrum
 
 ROOT = Path(__file__).resolve().parents[2]
 U, V, TARGET = sp.symbols("u v target")

@@ -120,7 +120,7 @@ def test_log10_p_reaches_below_the_smallest_number():
         ({"sequences": 10**8}, {}, "GiB"),
         ({"training": "C-W-C"}, {}, "training"),
         ({}, {"at": [20.0], "steps": 10}, "between 0 and 10"),
-        ({}, {"t_end": 0}, "at least one step"),
+        ({}, {"t_end": 0}, "that of one step"),
         ({}, {"seeds": []}, "at least one seed"),
         ({}, {"learning_rate": -1.0, "steps": 3}, "learning rate must be"),
     ],

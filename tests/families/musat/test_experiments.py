@@ -91,7 +91,7 @@ def emerged(kept=3, complete=3, spread=0.2):
         "count": 3, "papers_order": kept, "complete": complete, "spread": [spread] * 3,
         "half_step": {n: [1.0] * 3 for n in ("alpha3", "beta2", "gamma3")},
         "orders": {"0.5": ["a"], "0.1": ["b"]}, "accuracy": [1.0] * 3, "learnt_step": [9.0] * 3,
-        "held_out_loss": [0.1] * 3, "gamma_over_learnt": [0.5] * 3,
+        "held_out_loss": [0.1] * 3, "common_order": None, "gamma_over_learnt": [0.5] * 3,
     }  # fmt: skip
     return {"sgd": one}
 

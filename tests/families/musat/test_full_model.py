@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from reduced_dynamics import catalogue
-from reduced_dynamics.core.crossings import first_reach
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.experiments.comparison import rms
 from reduced_dynamics.families.musat.emergence import Emergence
@@ -138,12 +137,6 @@ def test_a_diverging_step_keeps_what_came_before():
 # ------------------------------------------------------------------------------------- emergence
 
 
-def test_first_reach():
-    t, values = np.arange(4.0), np.array([0.0, 1.0, 0.5, 3.0])
-    assert first_reach(t, values, 0.25) == 0.25 and first_reach(t, values, 2.0) == 2.6
-    assert first_reach(t, values, 4.0) is None and first_reach(t, values, 0.0) == 0.0
-
-
 def test_emergence_agrees_with_the_events_of_the_training():
     from reduced_dynamics.families.musat.full.standard_training import (
         StandardConfig,
@@ -151,7 +144,7 @@ def test_emergence_agrees_with_the_events_of_the_training():
     )
 
     config = StandardConfig(N=2, vocabulary=4, positions=5, width=8, steps=60, record=20)
-    trajectory = train_standard(config)
+    trajectory, _ = train_standard(config)
     found = Emergence(trajectory)
     at = {k: None if v is None else v * config.learning_rate for k, v in found.times().items()}
     for name, t in trajectory.events.items():

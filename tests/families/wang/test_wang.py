@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reduced_dynamics.families.wang.emergence_scaling import measure, unstable_rate
 
 import reduced_dynamics as rd
 from derivations.core.report import Check

@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit
 
 from derivations.chen.selector import subsets
-from reduced_dynamics.core.errors import InputError, unknown
+from reduced_dynamics.core.errors import InputError, unknown, whole_numbers
 from reduced_dynamics.families.chen.full.windows import Windows
 
 LOSSES = ("log", "ce")
@@ -46,8 +46,7 @@ def check_subsets(H: int, degree: int) -> None:
     ------
     InputError
     """
-    if not isinstance(H, int | np.integer) or H < 1:
-        raise InputError(f"H must be a positive integer, not {H!r}")
+    whole_numbers(H=H)
     if not isinstance(degree, int | np.integer) or not 0 <= degree <= H:
         raise InputError(
             f"degree = {degree!r} must be an integer from 0 to H = {H}: a subset has no more heads "

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reduced_dynamics.core import memory
-from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.core.errors import InputError, whole_numbers
 
 #: Transition probabilities drawn at a time.
 _CHUNK = 1 << 20
@@ -63,9 +63,8 @@ class Sequences:
 
 def check_task(S: int, n: int, L: int, dirichlet: float) -> None:
     """Raise `InputError` unless there are such sequences."""
-    for name, value, low in (("S", S, 2), ("n", n, 2), ("L", L, 1)):
-        if not isinstance(value, int | np.integer) or value < low:
-            raise InputError(f"{name} must be an integer, at least {low}, not {value!r}")
+    whole_numbers(2, S=S, n=n)
+    whole_numbers(L=L)
     if S > MOST_STATES:
         raise InputError(f"S = {S} states are too many; at most {MOST_STATES} are provided for")
     if not 0.0 < dirichlet < np.inf:
@@ -103,8 +102,7 @@ def sample_sequences(
         If there are no such sequences, or they do not fit into memory.
     """
     check_task(S, n, L, dirichlet)
-    if not isinstance(count, int | np.integer) or count < 1:
-        raise InputError(f"the number of sequences must be a positive integer, not {count!r}")
+    whole_numbers(count=count)
     memory.require(
         count * (L + 1.0 + 8.0 * S), f"{count} sequences of length {L}", "take fewer or shorter"
     )

@@ -13,23 +13,22 @@ from typing import Any
 import numpy as np
 
 from derivations.chen.selector import label, subsets
-from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.core.errors import InputError, whole_numbers
 from reduced_dynamics.core.progress import Progress, silent
 from reduced_dynamics.core.trajectory import Trajectory
 from reduced_dynamics.families.chen.full import model as markov
 from reduced_dynamics.families.chen.full import task as markov_task
 from reduced_dynamics.families.chen.full import windows as markov_windows
 from reduced_dynamics.families.chen.full.model import LOSSES, Weights
+from reduced_dynamics.families.chen.system import SELECTED
 from reduced_dynamics.training import hold, loop
 from reduced_dynamics.training.model import Model
 from reduced_dynamics.training.recorder import Event, Recorder
-from reduced_dynamics.training.settings import Settings, one_of, positive_integers
+from reduced_dynamics.training.settings import Settings, one_of
 from reduced_dynamics.training.source import Fixed
 
 #: What a stage trains: the copier, the selector or the classifier; the weights c, W and a.
 PARTS = ("C", "W", "a")
-#: A subset counts as selected once its p exceeds this.
-SELECTED = 0.99
 #: log c² of what has fallen below the smallest number.
 _FLOOR = np.finfo(float).tiny
 
@@ -93,7 +92,7 @@ class MarkovConfig(Settings):
                 f"is copied by one head; H must be at least {self.n - 1}"
             )
         markov.check_subsets(self.H, self.degree)
-        positive_integers(self, "sequences", "validation")
+        whole_numbers(sequences=self.sequences, validation=self.validation)
         markov_windows.check_windows(self.sequences + self.validation, self.S, self.L, self.H)
         one_of("loss", self.loss, LOSSES)
         if not 0.0 <= self.eps < np.inf:
@@ -170,11 +169,7 @@ def train_markov(
 ) -> tuple[Trajectory, Weights]:
     """Train the copier–selector–classifier on a finite set of sequences.
 
-    Parameters
-    ----------
-    config : MarkovConfig
-    progress, checkpoint
-        Those of `training.loop.train`.
+    `progress`, `checkpoint` and the errors are those of `training.loop.train`.
 
     Returns
     -------
@@ -184,11 +179,6 @@ def train_markov(
         `validation_accuracy`; event `T_selected`, when some p first exceeds .99.
     Weights
         At the end.
-
-    Raises
-    ------
-    InputError, TrainingInterrupted, DivergedError
-        As `training.loop.train` does.
     """
     sets = [(s, markov_windows.compress(s, config.H)) for s in data(config)]
     start = markov.initial_weights(

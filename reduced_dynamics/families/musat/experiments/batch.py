@@ -90,4 +90,5 @@ EXPERIMENT = Experiment(
     conclude=STUDY.conclude,
     judge=judge,
     draw=STUDY.draw,
+    cost={"full": 160, "quick": 10},
 )

@@ -159,4 +159,5 @@ EXPERIMENT = Experiment(
     conclude=conclude,
     judge=judge,
     draw=draw,
+    cost={"full": 80, "quick": 15},
 )

@@ -27,6 +27,7 @@ STUDY = Study(
         Curve("distance", "distance from the flow", log=True),
         Curve("outside", OUTSIDE, log=True),
     ),
+    height="norm, and shift (r.m.s. over time)",
 )
 SETTINGS = studies.settings(
     "perturbation",
@@ -93,4 +94,5 @@ EXPERIMENT = Experiment(
     conclude=STUDY.conclude,
     judge=judge,
     draw=STUDY.draw,
+    cost={"full": 160, "quick": 15},
 )

@@ -109,6 +109,7 @@ def _measured(runs: list[Emergence]) -> dict:
         "count": len(runs),
         "half_step": {name: [t[name] for t in times] for name in MEASURES},
         "papers_order": sum(one.order() == ORDER for one in runs),
+        "common_order": runs[0].order() if len({one.order() for one in runs}) == 1 else None,
         "complete": sum(complete),
         "orders": {
             f"{level:g}": [
@@ -164,7 +165,9 @@ def _findings(key, measured):
             if not decided
             else "the three rise together"
             if together
-            else "some rise together, and seeds decide which is first",
+            else f"every seed has the order {{{key}[common_order]}}"
+            if measured["common_order"]
+            else "seeds decide which is first",
         ),
         Finding(
             f"{name}: orders at half of the largest values: {{{key}[orders][0.5]}}; at a tenth: "
@@ -270,4 +273,5 @@ EXPERIMENT = Experiment(
     conclude=conclude,
     judge=judge,
     draw=draw,
+    cost={"full": 480, "quick": 45},
 )

@@ -81,4 +81,5 @@ EXPERIMENT = Experiment(
     conclude=STUDY.conclude,
     judge=judge,
     draw=STUDY.draw,
+    cost={"full": 120, "quick": 10},
 )

@@ -220,4 +220,5 @@ EXPERIMENT = Experiment(
     conclude=conclude,
     judge=judge,
     draw=draw,
+    cost={"full": 40, "quick": 9},
 )

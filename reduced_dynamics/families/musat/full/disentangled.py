@@ -135,13 +135,13 @@ def forward(
     scores = (x.reshape(-1, width) @ W1).reshape(x.shape)[:, skip:] @ x[:, :seen].swapaxes(1, 2)
     scores[:, ~np.tri(seen, dtype=bool)] = -np.inf
     attention1 = np.zeros((B, T, T))
-    attention1[:, skip:, :seen] = _softmax(scores)
+    attention1[:, skip:, :seen] = softmax(scores)
 
     query = np.concatenate([x[:, -1], (attention1[:, -1:] @ x)[:, 0]], axis=1)
     key = (query @ W2).reshape(B, 2, width)
     key_scores = x @ key.swapaxes(1, 2)
     attention2 = np.zeros((B, T))
-    attention2[:, :seen] = _softmax(_through(attention1, key_scores)[:, :seen])
+    attention2[:, :seen] = softmax(_through(attention1, key_scores)[:, :seen])
 
     stream = np.concatenate([query, _collect(attention2, attention1, x)], axis=1)
     error = stream @ W3.T - batch.target
@@ -196,7 +196,7 @@ def backward(weights: Weights, batch: Batch, kept: Intermediates) -> Weights:
     return Weights(dW1, dW2, dW3)
 
 
-def _softmax(scores: np.ndarray) -> np.ndarray:
+def softmax(scores: np.ndarray) -> np.ndarray:
     """Softmax over the last axis, in place; scores of −inf get no weight."""
     scores -= scores.max(axis=-1, keepdims=True)
     np.exp(scores, out=scores)

@@ -89,11 +89,7 @@ def train(
 ) -> tuple[Trajectory, Weights]:
     """Train the disentangled transformer.
 
-    Parameters
-    ----------
-    config : TrainingConfig
-    progress, checkpoint
-        Those of `training.loop.train`.
+    `progress`, `checkpoint` and the errors are those of `training.loop.train`.
 
     Returns
     -------
@@ -103,11 +99,6 @@ def train(
         `outside_over_inside`; crossings of the threshold, interpolated between recorded times.
     Weights
         All 28 D² of them, at the end.
-
-    Raises
-    ------
-    InputError, TrainingInterrupted, DivergedError
-        As `training.loop.train` does.
     """
     of_weights, of_batches = config.streams(2)
     held = hold.nothing

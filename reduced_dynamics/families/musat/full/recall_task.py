@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from reduced_dynamics.core.errors import InputError, unknown
+from reduced_dynamics.core.errors import InputError, unknown, whole_numbers
 
 INPUTS = ("orthonormal", "gaussian")
 QUERIES = ("last", "uniform")
@@ -61,9 +61,7 @@ def multiplication_by_i(D: int) -> np.ndarray:
 
 def check_sizes(N: int, D: int, batch: int, inputs: str, query: str | int) -> None:
     """Raise `InputError` unless such sequences exist."""
-    for name, value in (("N", N), ("D", D), ("batch", batch)):
-        if not isinstance(value, int | np.integer) or value < 1:
-            raise InputError(f"{name} must be a positive integer, not {value!r}")
+    whole_numbers(N=N, D=D, batch=batch)
     if inputs not in INPUTS:
         raise unknown("kind of inputs", inputs, INPUTS)
     if isinstance(query, str):

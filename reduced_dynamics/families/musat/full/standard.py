@@ -23,7 +23,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reduced_dynamics.core.errors import InputError, unknown
+from reduced_dynamics.core.errors import InputError, unknown, whole_numbers
+from reduced_dynamics.families.musat.full.disentangled import softmax
 
 
 class Weights(NamedTuple):
@@ -77,9 +78,7 @@ def initial_weights(
 
 def check_sizes(N: int, vocabulary: int, positions: int, query: str) -> None:
     """Raise `InputError` unless such sequences exist."""
-    for name, value in (("N", N), ("vocabulary", vocabulary), ("positions", positions)):
-        if not isinstance(value, int | np.integer) or value < 1:
-            raise InputError(f"{name} must be a positive integer, not {value!r}")
+    whole_numbers(N=N, vocabulary=vocabulary, positions=positions)
     if vocabulary < 2 * N:
         raise InputError(
             f"N = {N} pairs need {2 * N} different tokens, more than the vocabulary of "
@@ -189,14 +188,14 @@ def _forward(weights, sequences, scaled):
     left = (h.reshape(-1, d) @ G1).reshape(h.shape)
     scores = left @ h.swapaxes(1, 2)
     scores[:, ~np.tri(T, dtype=bool)] = -np.inf
-    A1 = _softmax(scores)
+    A1 = softmax(scores)
 
     z = (A1[:, -1:] @ h)[:, 0]
     u = h[:, -1] + z @ C1.T
     key = u @ G2
     f = key @ C1
     key_scores = h @ np.stack([key, f], axis=2)
-    A2 = _softmax(key_scores[:, :, 0] + (A1 @ key_scores[:, :, 1:])[:, :, 0])
+    A2 = softmax(key_scores[:, :, 0] + (A1 @ key_scores[:, :, 1:])[:, :, 0])
     through = np.stack([A2, (A2[:, None] @ A1)[:, 0]], axis=1)
     mh, mz = (through @ h).swapaxes(0, 1)
     m = mh + mz @ C1.T
@@ -275,11 +274,3 @@ def _backward(weights, sequences, scaled, outcome, kept):
         d_C2 @ weights.V2.T,
         d_unembedding,
     )
-
-
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis, in place; scores of −inf get no weight."""
-    scores -= scores.max(axis=-1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=-1, keepdims=True)
-    return scores

@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.core.errors import InputError, whole_numbers
 from reduced_dynamics.core.progress import Progress, silent
 from reduced_dynamics.core.trajectory import Trajectory
 from reduced_dynamics.families.musat.full import standard
@@ -21,7 +21,7 @@ from reduced_dynamics.families.musat.full.standard import Outcome, Sequences, We
 from reduced_dynamics.training import hold, loop
 from reduced_dynamics.training.model import Model
 from reduced_dynamics.training.recorder import Event, Recorder
-from reduced_dynamics.training.settings import Settings, one_of, positive_integers
+from reduced_dynamics.training.settings import PRECISIONS, Settings, one_of
 from reduced_dynamics.training.source import Fresh
 
 COORDINATES = ("progress_alpha3", "progress_beta2", "progress_gamma3")
@@ -34,7 +34,6 @@ EVENTS = tuple(
     )
     for name in COORDINATES
 )
-PRECISIONS = {"single": np.float32, "double": np.float64}
 
 #: Sequences, never trained on, on which accuracy and loss are evaluated.
 _HELD_OUT = 512
@@ -78,7 +77,7 @@ class StandardConfig(Settings):
 
     def __post_init__(self):
         standard.check_sizes(self.N, self.vocabulary, self.positions, self.query)
-        positive_integers(self, "width", "batch")
+        whole_numbers(width=self.width, batch=self.batch)
         if not 0.0 < self.init_scale < np.inf:
             raise InputError(
                 f"init_scale must be positive, not {self.init_scale!r}: at 0 this model's gradient "
@@ -116,11 +115,7 @@ def train_standard(
 ) -> tuple[Trajectory, Weights]:
     """Train the standard transformer.
 
-    Parameters
-    ----------
-    config : StandardConfig
-    progress, checkpoint
-        Those of `training.loop.train`.
+    `progress`, `checkpoint` and the errors are those of `training.loop.train`.
 
     Returns
     -------
@@ -131,11 +126,6 @@ def train_standard(
         when it first reaches half of its largest value.
     Weights
         At the end.
-
-    Raises
-    ------
-    InputError, TrainingInterrupted, DivergedError
-        As `training.loop.train` does.
     """
 
     def loss_and_gradient(weights, sequences):

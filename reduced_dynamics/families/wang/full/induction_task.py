@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.core.errors import InputError, whole_numbers
 from reduced_dynamics.families.wang.approximation.targets import induction_head
 
 #: Over how many sequences `levels` averages.
@@ -18,9 +18,7 @@ SEQUENCES = 16384
 
 def check_sizes(n: int, L: int, d: int) -> None:
     """Raise `InputError` unless such a target has at least two stretches to choose from."""
-    for name, value in (("n", n), ("L", L), ("d", d)):
-        if not isinstance(value, int | np.integer) or value < 1:
-            raise InputError(f"{name} must be a positive integer, not {value!r}")
+    whole_numbers(n=n, L=L, d=d)
     if n < 2:
         raise InputError("n = 1 compares no tokens; take n of 2 or more")
     if n + 2 > L:

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from reduced_dynamics.core import memory
-from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.core.errors import InputError, whole_numbers
 from reduced_dynamics.core.progress import Progress, silent
 from reduced_dynamics.core.trajectory import Trajectory
 from reduced_dynamics.families.wang.approximation.targets import induction_head
@@ -23,7 +23,7 @@ from reduced_dynamics.training import hold, loop
 from reduced_dynamics.training.model import Model
 from reduced_dynamics.training.recorder import Recorder
 from reduced_dynamics.training.schedule import Constant, Cosine, Schedule
-from reduced_dynamics.training.settings import Settings, one_of, positive_integers
+from reduced_dynamics.training.settings import Settings, one_of
 from reduced_dynamics.training.source import Fresh
 
 SCHEDULES = ("cosine", "constant")
@@ -100,7 +100,7 @@ class InductionConfig(Settings):
 
     def __post_init__(self):
         task.check_sizes(self.n, self.L, self.d)
-        positive_integers(self, "H", "H2", "D", "batch")
+        whole_numbers(H=self.H, H2=self.H2, D=self.D, batch=self.batch)
         if not 0.0 < self.init_scale < np.inf:
             raise InputError(
                 f"init_scale must be positive, not {self.init_scale!r}: at 0 no gradient reaches "
@@ -149,11 +149,7 @@ def train_induction(
 ) -> tuple[Trajectory, Weights]:
     """Train on IH_n.
 
-    Parameters
-    ----------
-    config : InductionConfig
-    progress, checkpoint
-        Those of `training.loop.train`.
+    `progress`, `checkpoint` and the errors are those of `training.loop.train`.
 
     Returns
     -------
@@ -165,11 +161,6 @@ def train_induction(
         coordinates but the last, and with a slope to every head the slopes `p1_1` …, `p2_1` ….
     Weights
         At the end.
-
-    Raises
-    ------
-    InputError, TrainingInterrupted, DivergedError
-        As `training.loop.train` does.
     """
     of_weights, of_batches, of_tests = config.streams(3)
     start = induction.initial_weights(

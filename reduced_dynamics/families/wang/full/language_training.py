@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.core.errors import InputError, whole_numbers
 from reduced_dynamics.core.progress import Progress, silent
 from reduced_dynamics.core.trajectory import Trajectory
 from reduced_dynamics.families.wang.full import language
@@ -24,12 +24,11 @@ from reduced_dynamics.io import files
 from reduced_dynamics.training import hold, loop
 from reduced_dynamics.training.model import Model
 from reduced_dynamics.training.recorder import Recorder
-from reduced_dynamics.training.settings import Settings, one_of, positive_integers
+from reduced_dynamics.training.settings import PRECISIONS, Settings, one_of
 from reduced_dynamics.training.source import Fresh
 
 #: Norms of what the layers attend with: see `language.norms`.
 COORDINATES = ("position_1", "dot_product_1", "position_2", "dot_product_2")
-PRECISIONS = {"single": np.float32, "double": np.float64}
 
 #: Characters rarer than one in so many share one token.
 RARE = 10_000
@@ -76,7 +75,7 @@ class LanguageConfig(Settings):
     PARAMETERS = ("text", "d", "H", "L")
 
     def __post_init__(self):
-        positive_integers(self, "d", "H", "L", "batch")
+        whole_numbers(d=self.d, H=self.H, L=self.L, batch=self.batch)
         if self.d % self.H:
             raise InputError(f"H must divide d; {self.H} heads do not divide a width of {self.d}")
         if self.L < 2:
@@ -178,11 +177,7 @@ def train_language(
 ) -> tuple[Trajectory, Weights]:
     """Train on next-character prediction.
 
-    Parameters
-    ----------
-    config : LanguageConfig
-    progress, checkpoint
-        Those of `training.loop.train`.
+    `progress`, `checkpoint` and the errors are those of `training.loop.train`.
 
     Returns
     -------
@@ -192,11 +187,6 @@ def train_language(
         128 windows of the text's last tenth, and the slopes ``p1_1`` … ``p2_H``.
     Weights
         At the end.
-
-    Raises
-    ------
-    InputError, TrainingInterrupted, DivergedError
-        As `training.loop.train` does.
     """
     text = corpus(config.text, config.L)
     of_weights, of_batches, of_tests = config.streams(3)

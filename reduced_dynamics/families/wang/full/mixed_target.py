@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.core.errors import whole_numbers
 
 #: The weights, in the order of the reduced system's coordinates.
 SCALARS = ("p1", "p", "g", "w_Q", "w_K", "h")
@@ -171,10 +171,8 @@ def sample(L: int, count: int, target: Target, rng: np.random.Generator) -> Sequ
     InputError
         If L is below 5 or there is no sequence.
     """
-    if not isinstance(L, int | np.integer) or L < SHORTEST:
-        raise InputError(f"L must be a whole number, {SHORTEST} or more, not {L!r}")
-    if not isinstance(count, int | np.integer) or count < 1:
-        raise InputError(f"there must be a whole number of sequences, at least 1, not {count!r}")
+    whole_numbers(SHORTEST, L=L)
+    whole_numbers(count=count)
     return assemble(rng.standard_normal((count, L)), target)
 
 

@@ -16,7 +16,12 @@ from typing import Any
 import numpy as np
 from scipy.integrate import LSODA
 
-from reduced_dynamics.core.errors import InputError, IntegrationError, check_interrupt
+from reduced_dynamics.core.errors import (
+    InputError,
+    IntegrationError,
+    check_interrupt,
+    whole_numbers,
+)
 from reduced_dynamics.core.progress import Progress, silent
 from reduced_dynamics.core.trajectory import Trajectory
 from reduced_dynamics.families.wang.full import mixed_target
@@ -27,7 +32,7 @@ from reduced_dynamics.training.loop import TrainingInterrupted
 from reduced_dynamics.training.model import Model
 from reduced_dynamics.training.optimisers import OPTIMISERS, SGD, Arrays, Optimiser
 from reduced_dynamics.training.recorder import Event, Recorder
-from reduced_dynamics.training.settings import Settings, listed, one_of, positive_integers
+from reduced_dynamics.training.settings import Settings, listed, one_of
 from reduced_dynamics.training.source import Fixed, Fresh
 
 #: The scalars that each stage trains; stage II has p₁ = ∞.
@@ -81,16 +86,13 @@ class MixedTargetConfig(Settings):
 
     def __post_init__(self):
         one_of("training", self.training, TRAINED)
-        positive_integers(self, "sequences")
+        whole_numbers(sequences=self.sequences)
         if self.optimiser == "flow" and self.batch is not None:
             raise InputError(
                 "the gradient flow is that of a fixed set of sequences; drop batch, or train with "
                 "optimiser sgd"
             )
-        if not isinstance(self.L, int | np.integer) or self.L < mixed_target.SHORTEST:
-            raise InputError(
-                f"L must be a whole number, {mixed_target.SHORTEST} or more, not {self.L!r}"
-            )
+        whole_numbers(mixed_target.SHORTEST, L=self.L)
         if self.alpha_star < 0 or self.w_star < 0 or self.teacher_exponent not in (1, 2):
             raise InputError(
                 "alpha_star and w_star are 0 or positive, and teacher_exponent is 1 or 2; mend "
@@ -153,11 +155,8 @@ def train_mixed_target(
 ) -> tuple[Trajectory, Arrays]:
     """Train the two-layer, two-head network, or integrate its gradient flow.
 
-    Parameters
-    ----------
-    config : MixedTargetConfig
-    progress, checkpoint
-        Those of `training.loop.train`. The flow takes no checkpoint.
+    `progress`, `checkpoint` and the errors are those of `training.loop.train`. The flow takes no
+    checkpoint.
 
     Returns
     -------
@@ -171,8 +170,6 @@ def train_mixed_target(
 
     Raises
     ------
-    InputError, TrainingInterrupted, DivergedError
-        As `training.loop.train` does.
     IntegrationError
         If the flow cannot be integrated.
     """

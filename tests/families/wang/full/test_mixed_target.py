@@ -335,7 +335,7 @@ def test_too_long_steps_say_which_would_do():
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"L": 4}, "L must be a whole number, 5 or more"),
+        ({"L": 4}, "L must be an integer, at least 5"),
         ({"sequences": 0}, "sequences must be a positive integer"),
         ({"batch": 1.5}, "batch must be a positive integer"),
         ({"seed": -1}, "seed must be 0 or a positive integer"),
