@@ -80,8 +80,8 @@ def judge(numbers):
         )
         found.append(
             Finding(
-                f"IH_{{targets[{k}][n]}} has {{targets[{k}][needed]}} to copy: some seeds learn "
-                f"it {some}, all {every}; with H = 1, 2, … heads {{targets[{k}][learnt]}} of "
+                f"IH_{{targets[{k}][n]}} (n − 1 = {{targets[{k}][needed]}}): some seeds learn it "
+                f"{some}, all {every}; with H = 1, 2, … heads {{targets[{k}][learnt]}} of "
                 f"{{targets[{k}][of]}} seeds learn it, error {{targets[{k}][median_error]:.4f}}"
             )
         )

@@ -222,5 +222,5 @@ EXPERIMENT = Experiment(
     conclude=conclude,
     judge=judge,
     draw=draw,
-    cost={"full": 60, "quick": 30},
+    cost={"full": 70, "quick": 32},
 )
