@@ -108,5 +108,5 @@ EXPERIMENT = Experiment(
     conclude=conclude,
     judge=judge,
     draw=draw,
-    cost={"full": 1300, "quick": 100},
+    cost={"full": 850, "quick": 100},
 )
