@@ -90,5 +90,5 @@ EXPERIMENT = Experiment(
     conclude=conclude,
     judge=judge,
     draw=STUDY.draw,
-    cost={"full": 230, "quick": 40},
+    cost={"full": 230, "quick": 46},
 )
