@@ -80,8 +80,8 @@ def judge(numbers):
         )
         found.append(
             Finding(
-                f"IH_{{targets[{k}][n]}} has {{targets[{k}][needed]}} to copy: some seeds learn "
-                f"it {some}, all {every}; with H = 1, 2, … heads {{targets[{k}][learnt]}} of "
+                f"IH_{{targets[{k}][n]}} (n − 1 = {{targets[{k}][needed]}}): some seeds learn it "
+                f"{some}, all {every}; with H = 1, 2, … heads {{targets[{k}][learnt]}} of "
                 f"{{targets[{k}][of]}} seeds learn it, error {{targets[{k}][median_error]:.4f}}"
             )
         )
@@ -104,5 +104,5 @@ EXPERIMENT = Experiment.of(
     "over that of the answer 0, on held-out sequences; middle: probing distance of the first "
     "layer; right: the error at the end over the number of heads. Colours are targets.",
     work=runs.train,
-    cost={"full": 1300, "quick": 100},
+    cost={"full": 850, "quick": 100},
 )

@@ -217,5 +217,5 @@ EXPERIMENT = Experiment.of(
     "σ_init = {sigma_init:g} (points); least squares through them (solid; bends count as scatter "
     "in its interval) and the growth of w at the saddle's unstable rate λ from σ_init to its end "
     "√a* (dashed), which leaves out the time until h has risen.",
-    cost={"full": 60, "quick": 30},
+    cost={"full": 70, "quick": 32},
 )

@@ -92,5 +92,5 @@ EXPERIMENT = Experiment.of(
     "every run; lines, power laws through those over the seeds. Middle: the distance from the "
     "reduced flow over training; right: the loss; means over the seeds.",
     draw=STUDY.draw,
-    cost={"full": 90, "quick": 45},
+    cost={"full": 100, "quick": 49},
 )
