@@ -89,6 +89,7 @@ def fixed_points(
 
     Parameters
     ----------
+    system : ReducedSystem
     within : mapping of str to (low, high)
         The box, by coordinate; −3 to 3 for the rest.
     hold : mapping of str to float

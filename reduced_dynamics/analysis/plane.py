@@ -68,6 +68,7 @@ def plane(
 
     Parameters
     ----------
+    system : ReducedSystem
     x, y : (name, low, high)
         The coordinates of the slice and their ranges.
     at : mapping of str to float

@@ -64,6 +64,7 @@ def sensitivities(
 
     Parameters
     ----------
+    system : ReducedSystem
     events : iterable of str, optional
         The events; all that happen, if not said.
     of : iterable of str, optional

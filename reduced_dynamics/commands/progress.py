@@ -50,6 +50,7 @@ class Reporter:
         if math.isnan(share):
             return ""
         since, first = self.begun
-        if share <= first:
-            return f" ({share:.1%})"
-        return f" ({share:.1%}, {(now - since) * (1.0 - share) / (share - first):.0f} s left)"
+        left = ""
+        if share > first:
+            left = f", {(now - since) * (1.0 - share) / (share - first):.0f} s left"
+        return f" ({100.0 * share:.1f} %{left})"

@@ -1,13 +1,14 @@
 """An experiment: a question, independent parts of work, and what follows from them.
 
 A claim of a paper, a reader's question, a study, a figure: each is one `Experiment`, a record in a
-file of its own whose callables are that file's functions. It says *what*; a `Context` says *how*.
-`perform.perform` does the work: the parts share workers, are kept when interrupted, and are not
-repeated when the same experiment is asked for again.
+file of its own whose callables are that file's functions (`Experiment.of`). It says *what*; a
+`Context` says *how*. `perform.perform` does the work: the parts share workers, are kept when
+interrupted, and are not repeated when the same experiment is asked for again.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -118,6 +119,14 @@ class Experiment:
     source: str = ""
     caption: str = ""
     cost: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, module: str, **declared: Any) -> Experiment:
+        """The experiment that a file is: what is not given are its functions and `SETTINGS`."""
+        own = vars(sys.modules[module])
+        names = ("parts", "work", "conclude", "judge", "draw")
+        found = {name: own[name] for name in names if name in own}
+        return cls(**{"settings": own.get("SETTINGS", ()), **found, **declared})
 
     def __post_init__(self):
         names = [s.name for s in self.settings]

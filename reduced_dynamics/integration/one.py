@@ -151,6 +151,14 @@ def report_at(
 ) -> dict[str, list[float]]:
     """Loss, observables and coordinates at `times`, by name; empty without times.
 
+    Parameters
+    ----------
+    system : ReducedSystem
+    trajectory : Trajectory
+        One of that system.
+    times : sequence of float
+        Reduced training times.
+
     Raises
     ------
     InputError

@@ -35,7 +35,7 @@ def of(name, full=False):
         (PACKAGE + "sweeping/store.py", False),
         (PACKAGE + "plotting/style.py", False),
         (PACKAGE + "commands/sweep.py", False),
-        (PACKAGE + "families/musat/figures.py", False),
+        (PACKAGE + "plotting/trajectories.py", False),
         (PACKAGE + "families/musat/full/disentangled.py", False),
         (PACKAGE + "families/wang/system.py", False),
         (PACKAGE + "families/chen/population.py", False),
@@ -59,7 +59,10 @@ def test_versions_count(monkeypatch):
     from reduced_dynamics.core import identity
 
     now, known = of("musat3")(), identity._version
-    for package in ("sympy", "numba", "numpy", "scipy", "python"):
+    with monkeypatch.context() as patch:
+        patch.setattr("reduced_dynamics.sweeping.work.version", lambda _: "0")
+        assert of("musat3")() != now
+    for package in ("sympy", "numba", "numpy", "python"):
         monkeypatch.setattr(
             identity, "_version", lambda p, package=package: "0" if p == package else known(p)
         )

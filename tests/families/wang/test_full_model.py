@@ -136,7 +136,7 @@ def test_interrupted_and_resumed_is_the_same_to_the_last_bit(tmp_path):
         ({}, {"t_end": 0}, "positive time"),
         ({}, {"at": [1e6]}, "between 0 and"),
         ({}, {"clamp": {"p1": 1}}, "unknown coordinate"),
-        ({}, {"sequences": 0}, "1 or more"),
+        ({}, {"sequences": 0}, "sequences must be a positive integer"),
         ({"L": 10**6}, {}, "do not fit in memory"),
         ({}, {"seeds": 0}, "at least one seed"),
     ],

@@ -209,7 +209,8 @@ def _key(figure, total):
     )  # fmt: skip
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="chen.criterion",
     question="does the information criterion, known before training, predict the subset that wins?",
     title="the information criterion against the subset that wins",
@@ -223,11 +224,5 @@ EXPERIMENT = Experiment(
     "largest, left with the copier's actual weights and the run's own loss, right for heads that "
     "copy one lag each (modified χ² information). A ring is the subset that won in the flow, a dot "
     "the one that is predicted.",
-    settings=SETTINGS,
-    parts=parts,
-    work=work,
-    conclude=conclude,
-    judge=judge,
-    draw=draw,
     cost={"full": 60, "quick": 15},
 )

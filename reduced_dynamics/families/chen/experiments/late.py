@@ -89,7 +89,8 @@ def draw(result):
     return figure
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="chen.late",
     question="how fast does a grow once the head has formed: is it a ≈ ln t + ½?",
     title="a long after the head has formed",
@@ -98,11 +99,5 @@ EXPERIMENT = Experiment(
     source="Chen et al., arXiv 2409.10559, the theorem's last stage",
     caption="the population flow over {kernels} kernels to t = {t_end:g}, losses {losses}: a with "
     "ln t + ½ (dashed), and its logarithmic slope.",
-    settings=SETTINGS,
-    parts=parts,
-    work=work,
-    conclude=conclude,
-    judge=judge,
-    draw=draw,
     cost={"full": 20, "quick": 8},
 )

@@ -251,7 +251,8 @@ def _name(label):
     return r"$\emptyset$" if label == "empty" else rf"$\{{{heads}\}}$"
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="chen.recorded",
     question="does the recorded run lie among trainings on other data?",
     title="the recorded run among others, and infinitely many sequences",
@@ -262,11 +263,5 @@ EXPERIMENT = Experiment(
     "(thin lines); the population over {kernels} kernels by flow and by descent (dashed, dotted); "
     "the recorded run (points). Left a, middle the training loss, right log10 of every subset's "
     "weight. z = (recorded − mean) / √(sd² + rounding²).",
-    settings=SETTINGS,
-    parts=parts,
-    work=work,
-    conclude=conclude,
-    judge=judge,
-    draw=draw,
     cost={"full": 450, "quick": 45},
 )

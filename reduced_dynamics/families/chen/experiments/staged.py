@@ -131,7 +131,8 @@ def _named(row) -> str:
     return f"{row['training']}: {'none' if won is None else '{' + ','.join(won) + '}'}"
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="chen.staged",
     question="trained in every order of its parts and jointly, which order of learning survives?",
     title="joint training and every order of stages",
@@ -142,11 +143,5 @@ EXPERIMENT = Experiment(
     "in every order of C, W and a, and jointly. A row is an order with the subset that won; "
     "panels: when it was selected, a at the end, the least attention of the winner's heads on "
     "their first lags, the loss at the end.",
-    settings=SETTINGS,
-    parts=parts,
-    work=work,
-    conclude=conclude,
-    judge=judge,
-    draw=draw,
     cost={"full": 40, "quick": 15},
 )

@@ -203,7 +203,8 @@ def _name(label: str) -> str:
     return r"$\emptyset$" if label == "empty" else "{" + ",".join(label) + "}"
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="chen.stages",
     question="trained jointly, do selector, copier and classifier form one after the other?",
     title="stages of learning a Markov chain in context: selector, copier, classifier",
@@ -218,11 +219,5 @@ EXPERIMENT = Experiment(
     "(lines); the population flow over {kernels} kernels (dashed); the authors' recorded run "
     "(points). Above: log10 of every subset's weight, a, training loss. Below: attention of every "
     "head on its lags on finite data, at three times.",
-    settings=SETTINGS,
-    parts=parts,
-    work=work,
-    conclude=conclude,
-    judge=judge,
-    draw=draw,
     cost={"full": 130, "quick": 12},
 )

@@ -136,18 +136,13 @@ def step_figure(rows):
     return figure
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="chen.step-size",
     question="when does the flow describe gradient descent, and when not?",
     title="gradient descent against the flow at the same time",
     caption="gradient descent on the population ({kernels} kernels) with steps {steps:g} against "
     "the gradient flow at t = {t_end:g}: largest differences of log c², of a and W, and how much "
     "log Σ c² has risen, which the flow conserves; dashed, first order.",
-    settings=SETTINGS,
-    parts=parts,
-    work=work,
-    conclude=conclude,
-    judge=judge,
-    draw=draw,
     cost={"full": 30, "quick": 10},
 )

@@ -152,7 +152,8 @@ def _transfer(ax, rows, key, suffix):
         ax.plot(places, means, label=label, **look)
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="chen.transfer",
     question="what does the trained model do at other lengths and other Dirichlet priors?",
     title="the trained model at other lengths and priors",
@@ -160,11 +161,5 @@ EXPERIMENT = Experiment(
     "{tested} fresh sequences a test, the same for all predictors. Above the mean loss, below how "
     "often the likeliest state is the target. Induction head: the generalised one; Bayes knows "
     "order and prior, oracle the kernel, both give the output with the least expected loss.",
-    settings=SETTINGS,
-    parts=parts,
-    work=work,
-    conclude=conclude,
-    judge=judge,
-    draw=draw,
     cost={"full": 60, "quick": 20},
 )

@@ -71,7 +71,8 @@ def judge(numbers):
     ]
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="musat.batch",
     question="how does what separates the full model from the flow fall as minibatches grow?",
     title="batch size and the subspace",
@@ -84,11 +85,8 @@ EXPERIMENT = Experiment(
     "squares over time, of a distance over all 19 coordinates; scatter is that of the seeds about"
     " their mean. Left: every run and power laws; middle, right: over training, means over the "
     "seeds.",
-    settings=SETTINGS,
     parts=STUDY.parts,
-    work=work,
     conclude=STUDY.conclude,
-    judge=judge,
     draw=STUDY.draw,
     cost={"full": 160, "quick": 10},
 )

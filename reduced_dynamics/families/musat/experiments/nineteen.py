@@ -142,7 +142,8 @@ def draw(result):
     return overlay_figure(result.trajectories["reduced"], result.trajectories["full"])
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="musat.nineteen",
     question="does training of all weights on gaussian inputs stay in 19 dimensions?",
     title="19 coordinates while the disentangled transformer trains on gaussian inputs",
@@ -155,11 +156,5 @@ EXPERIMENT = Experiment(
     "the reduced flow of the 19 coordinates, the population being a bank of {bank} sampled Gram "
     "matrices (lines). The last panel is the norm of the weights outside the subspace over that "
     "inside.",
-    settings=SETTINGS,
-    parts=parts,
-    work=work,
-    conclude=conclude,
-    judge=judge,
-    draw=draw,
     cost={"full": 80, "quick": 15},
 )

@@ -190,7 +190,8 @@ def draw(result):
     return figure
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="musat.order",
     question="in which order do the three coordinates of the head emerge, and how late with N?",
     title="three coordinates of an induction head, and when they emerge",
@@ -202,11 +203,5 @@ EXPERIMENT = Experiment(
     "inputs, last item queried, threshold 0.5. Left and middle: the coordinates and the attention "
     "A on the right label at N = {N}. Right: emergence times over the power of N that the paper "
     "claims, for N = {sizes}; dashed, their limits as N → ∞, derived by SymPy (beyond the paper).",
-    settings=SETTINGS,
-    parts=parts,
-    work=work,
-    conclude=conclude,
-    judge=judge,
-    draw=draw,
     cost={"full": 20, "quick": 5},
 )

@@ -78,7 +78,8 @@ def judge(numbers):
     ]
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="musat.perturbation",
     question="does training come back to the subspace from a start beside it?",
     title="a start off the subspace",
@@ -88,11 +89,8 @@ EXPERIMENT = Experiment(
     "{values:g}, {seeds} seeds each. Left: norms outside, and the shift of the coordinates from "
     "the run without a perturbation, root mean square over time; middle, right: over training, "
     "means over the seeds.",
-    settings=SETTINGS,
     parts=STUDY.parts,
-    work=work,
     conclude=STUDY.conclude,
-    judge=judge,
     draw=STUDY.draw,
     cost={"full": 160, "quick": 15},
 )

@@ -254,7 +254,8 @@ def _draw_emergence(found: list[Emergence], axes) -> None:
         left.set_xlabel("steps from accuracy 0.9")
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="musat.standard",
     question="do the progress measures of a standard transformer emerge in the paper's order?",
     title="progress measures in a standard transformer",
@@ -267,11 +268,5 @@ EXPERIMENT = Experiment(
     "{setting[width]}, batch {setting[batch]}), by {trained}; seeds {setting[seeds]}. Left: every "
     "measure over its largest value, in steps from the moment of accuracy .9; middle and right: "
     "loss and accuracy on held-out sequences. Thin lines are seeds, thick ones their medians.",
-    settings=SETTINGS,
-    parts=parts,
-    work=work,
-    conclude=conclude,
-    judge=judge,
-    draw=draw,
     cost={"full": 480, "quick": 45},
 )

@@ -64,7 +64,8 @@ def judge(numbers):
     ]
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="musat.step",
     question="how far do finite steps take the full model from the gradient flow?",
     title="learning rate and the flow",
@@ -75,11 +76,8 @@ EXPERIMENT = Experiment(
     "{seeds} seeds each, the reduced equations descended with the same steps, and the reduced "
     "flow. Root mean squares over time, of a distance over all 19 coordinates. Left: every run and "
     "power laws; middle, right: over training, means over the seeds.",
-    settings=SETTINGS,
     parts=STUDY.parts,
-    work=work,
     conclude=STUDY.conclude,
-    judge=judge,
     draw=STUDY.draw,
     cost={"full": 120, "quick": 10},
 )

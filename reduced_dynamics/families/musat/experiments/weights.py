@@ -204,7 +204,8 @@ def _name_blocks(ax, which, D):
         )
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="musat.weights",
     question="do the learned weights have the block structure that 19 numbers describe?",
     title="learned weight blocks beside those that the theory predicts",
@@ -216,11 +217,5 @@ EXPERIMENT = Experiment(
     "item queried, batch {batch}, learning rate 1, t = {t_end:g}); beside them the weights that "
     "the reduced flow of 19 coordinates predicts for that time, without any fit, and the "
     "difference of the two, on a colour scale of its own.",
-    settings=SETTINGS,
-    parts=parts,
-    work=work,
-    conclude=conclude,
-    judge=judge,
-    draw=draw,
     cost={"full": 40, "quick": 9},
 )

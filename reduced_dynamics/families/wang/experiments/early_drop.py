@@ -191,7 +191,9 @@ def draw(result):
             ax.plot(x, data[f"limit_{name}"], label=r"$L\to\infty$", **look)
             ax.set_xlabel(label)
             ax.set_ylabel(r"$L_{\mathrm{IH}}$ at the plateau / its start")
-            ax.set_ylim(0.0, 1.15 * np.nanmax(data[f"left_{name}"]))
+            ax.set_ylim(
+                0.0, 1.15 * np.nanmax([data[f"{kind}_{name}"] for kind in ("left", "limit")])
+            )
         middle.set_xscale("log")
         middle.set_xticks(data["L"].values, [f"{L}" for L in data["L"].values])
         middle.minorticks_off()
@@ -200,7 +202,8 @@ def draw(result):
     return figure
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="wang.early-drop",
     question="why does the induction loss fall in the first phase, and by how much?",
     title="the induction loss falls before its plateau, since h moves first",
@@ -212,11 +215,5 @@ EXPERIMENT = Experiment(
     "w_Q and w_K held at σ_init, and with h held there; dotted, where the loss comes within 1 % of "
     "its saddle. Middle and right: what is left there, over L and over w* (points), and the limit "
     "as L → ∞ (dashed).",
-    settings=SETTINGS,
-    parts=parts,
-    work=work,
-    conclude=conclude,
-    judge=judge,
-    draw=draw,
-    cost={"full": 60, "quick": 20},
+    cost={"full": 35, "quick": 19},
 )

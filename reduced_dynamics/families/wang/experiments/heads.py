@@ -104,7 +104,8 @@ def draw(result):
     return runs.runs_figure(result, ["value"], {"value": f"${varied}$".replace("_", r"\_")})
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="wang.heads",
     question="how many heads, and how wide a stream, does it take to learn the induction head?",
     title="the number of heads H and the width D that the induction head needs",
@@ -115,11 +116,6 @@ EXPERIMENT = Experiment(
     "{steps} steps), {varied} = {values:g}, seeds {seeds}. Left: error over that of the answer 0, "
     "on held-out sequences; dotted, what predictors leave that compare only so many tokens. "
     "Middle: probing distance of the first layer. Right: the error at the end, of every run.",
-    settings=SETTINGS,
-    parts=parts,
     work=runs.train,
-    conclude=conclude,
-    judge=judge,
-    draw=draw,
     cost={"full": 500, "quick": 38},
 )

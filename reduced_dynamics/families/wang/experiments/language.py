@@ -197,7 +197,8 @@ def draw(result):
     return figure
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="wang.language",
     question="on text, too: are positions learned before dot products, with a plateau in between?",
     title="a two-layer, two-head transformer on text: position before dot product",
@@ -213,11 +214,5 @@ EXPERIMENT = Experiment(
     "√(‖W_Q‖² + ‖W_K‖²) are norms over a layer's heads. Left: held-out loss, and that of "
     "predictors which count characters and pairs; middle: the norms; right: how much of an "
     "induction head the attention is. Shaded, the plateau or shoulder.",
-    settings=SETTINGS,
-    parts=parts,
-    work=work,
-    conclude=conclude,
-    judge=judge,
-    draw=draw,
     cost={"full": 190, "quick": 31},
 )

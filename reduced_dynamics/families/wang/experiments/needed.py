@@ -80,8 +80,8 @@ def judge(numbers):
         )
         found.append(
             Finding(
-                f"IH_{{targets[{k}][n]}} has {{targets[{k}][needed]}} to copy: some seeds learn "
-                f"it {some}, all {every}; with H = 1, 2, … heads {{targets[{k}][learnt]}} of "
+                f"IH_{{targets[{k}][n]}} (n − 1 = {{targets[{k}][needed]}}): some seeds learn it "
+                f"{some}, all {every}; with H = 1, 2, … heads {{targets[{k}][learnt]}} of "
                 f"{{targets[{k}][of]}} seeds learn it, error {{targets[{k}][median_error]:.4f}}"
             )
         )
@@ -92,7 +92,8 @@ def draw(result):
     return runs.runs_figure(result, ["n", "H"], {"n": "$n$", "H": "$H$"})
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="wang.needed",
     question="are n − 1 heads necessary for IH_n, and are they enough for training to find it?",
     title="the fewest heads with which training learns IH_n",
@@ -102,11 +103,6 @@ EXPERIMENT = Experiment(
     "with H = 1 … n + 1 heads (L = {L}, batch {batch}, {steps} steps), seeds {seeds}. Left: error "
     "over that of the answer 0, on held-out sequences; middle: probing distance of the first "
     "layer; right: the error at the end over the number of heads. Colours are targets.",
-    settings=SETTINGS,
-    parts=parts,
     work=runs.train,
-    conclude=conclude,
-    judge=judge,
-    draw=draw,
-    cost={"full": 1300, "quick": 100},
+    cost={"full": 850, "quick": 100},
 )

@@ -120,7 +120,8 @@ def draw(result):
     return figure
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="wang.phases",
     question="does training on the mixed target pass the four phases of the paper?",
     title="losses and parameters of the mixed target: four phases",
@@ -134,11 +135,5 @@ EXPERIMENT = Experiment(
     "with learning rate {learning_rate:g} (points). Above the losses, below the parameters, "
     "against training time. Phases end where L_IH comes within 1 % of its saddle, leaves it by "
     "1 %, and falls to 1 % of it.",
-    settings=SETTINGS,
-    parts=parts,
-    work=work,
-    conclude=conclude,
-    judge=judge,
-    draw=draw,
     cost={"full": 50, "quick": 10},
 )

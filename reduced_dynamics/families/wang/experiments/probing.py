@@ -153,7 +153,8 @@ def _label_log(ax, curves):
     label_ends(twin, [(np.log10(values), text, colour) for values, text, colour in curves])
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="wang.probing",
     question="does the first layer learn to hold the last n − 1 tokens, as the head is learned?",
     title="linear probing of the first layer during training",
@@ -166,11 +167,6 @@ EXPERIMENT = Experiment(
     "tokens. Right: the part of each recent token that no linear map reads off row s of the first "
     "layer's output, and their mean over the last n − 1 = the probing distance (black); below 10⁻⁸ "
     "nothing is drawn. Thin lines are seeds, thick ones medians.",
-    settings=SETTINGS,
-    parts=parts,
     work=runs.train,
-    conclude=conclude,
-    judge=judge,
-    draw=draw,
     cost={"full": 175, "quick": 36},
 )

@@ -207,7 +207,8 @@ def _panel(ax, law: Law, found, predicted) -> None:
         ax.legend(fontsize=7.0, loc="upper left")
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="wang.scaling",
     question="how late does the induction head of the mixed target emerge, over L, α*, w* and σ?",
     title="emergence time of the induction head, measured and predicted",
@@ -216,11 +217,5 @@ EXPERIMENT = Experiment(
     "σ_init = {sigma_init:g} (points); least squares through them (solid; bends count as scatter "
     "in its interval) and the growth of w at the saddle's unstable rate λ from σ_init to its end "
     "√a* (dashed), which leaves out the time until h has risen.",
-    settings=SETTINGS,
-    parts=parts,
-    work=work,
-    conclude=conclude,
-    judge=judge,
-    draw=draw,
-    cost={"full": 60, "quick": 30},
+    cost={"full": 70, "quick": 32},
 )

@@ -80,7 +80,8 @@ def _power(numbers, name, said):
     )
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="wang.step",
     question="how far do finite steps take descent from the flow of the same sequences?",
     title="the mixed target in finite steps",
@@ -90,11 +91,6 @@ EXPERIMENT = Experiment(
     "the reduced flow. Left: root mean squares over time of the distance over all coordinates, of "
     "every run; lines, power laws through those over the seeds. Middle: the distance from the "
     "reduced flow over training; right: the loss; means over the seeds.",
-    settings=SETTINGS,
-    parts=parts,
-    work=work,
-    conclude=conclude,
-    judge=judge,
     draw=STUDY.draw,
-    cost={"full": 90, "quick": 45},
+    cost={"full": 100, "quick": 49},
 )

@@ -140,7 +140,8 @@ def draw(result):
     return tables.panels(title, 2, fill, above=0.1)
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="wang.theorem-3-1",
     question="do two layers of one head each express IH_2, and how does the error fall with p?",
     title="one head a layer expresses the induction head IH_2",
@@ -153,11 +154,5 @@ EXPERIMENT = Experiment(
     "identity. Its error is the largest found over {samples} sampled sequences and {rounds} rounds "
     "of search, entries in [−1, 1], d = {d} (marks); dashed, the proved bound. Left over p at "
     "L = {L}, right over L.",
-    settings=SETTINGS,
-    parts=parts,
-    work=work,
-    conclude=conclude,
-    judge=judge,
-    draw=draw,
     cost={"full": 4, "quick": 2},
 )

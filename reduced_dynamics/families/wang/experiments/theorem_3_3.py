@@ -313,7 +313,8 @@ def _power(bound: float) -> str:
     return f"$10^{{{exponent:.0f}}}$" if exponent == round(exponent) else f"{bound:g}"
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="wang.theorem-3-3",
     question="do H heads express IH_n, are n − 1 necessary, and does it hold near the start?",
     title="H heads copy n − 1 tokens: the induction head IH_n",
@@ -326,11 +327,5 @@ EXPERIMENT = Experiment(
     "{rounds} rounds of search (L = {L}, d = {d}, entries in [−1, 1]), and what is proved "
     "(dashed). Right: the error of the shifts over the S tokens before a position near the start, "
     "n = {start[n]}, H = {start[H]}.",
-    settings=SETTINGS,
-    parts=parts,
-    work=work,
-    conclude=conclude,
-    judge=judge,
-    draw=draw,
     cost={"full": 75, "quick": 19},
 )

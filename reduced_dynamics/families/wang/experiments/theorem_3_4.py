@@ -232,7 +232,8 @@ def draw(result):
     return tables.panels(title, 3, fill)
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = Experiment.of(
+    __name__,
     name="wang.theorem-3-4",
     question="does a feed-forward layer let two layers express GIH_n with a general similarity g?",
     title="a ReLU network writes the features of a general similarity",
@@ -245,11 +246,5 @@ EXPERIMENT = Experiment(
     "that of the network's features over M; right: that of GIH_n by the whole transformer, the "
     "largest found over {samples} sampled sequences and a search (L = {L}, d = 1, entries in "
     "[−1, 1]).",
-    settings=SETTINGS,
-    parts=parts,
-    work=work,
-    conclude=conclude,
-    judge=judge,
-    draw=draw,
     cost={"full": 32, "quick": 12},
 )
