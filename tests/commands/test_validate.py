@@ -151,7 +151,7 @@ def test_ctrl_c_keeps_everything_and_the_same_command_goes_on(tmp_path):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     for line in process.stderr:  # until steps have been made
-        assert re.match(r"step \d+ of 320, loss [\d.]+ \([\d.]+%", line)
+        assert re.match(r"step \d+ of 320, loss [\d.]+ \([\d.]+ %", line)
         if " left" in line:
             break
     time.sleep(0.1)
