@@ -229,7 +229,7 @@ def _text(model: FullModel, done: Done) -> list[str]:
 
 
 def _training(model: FullModel, job: Job) -> dict[str, Any]:
-    return {s.name: getattr(job.config, s.name) for s in model.settings}
+    return {s.name: getattr(job.config, s.name) for s in model.settings if s.name != "seed"}
 
 
 def _names_text(found: Sequence[Comparison]) -> list[str]:

@@ -89,7 +89,7 @@ class FullModel:
             elif name in own:
                 training[name] = own[name].parse(value)
             else:
-                raise unknown(f"parameter of {system.name}", name, [*names, *own])
+                raise unknown(f"parameter of {system.name}", name, dict.fromkeys([*names, *own]))
         return parameters, training
 
     def compare(

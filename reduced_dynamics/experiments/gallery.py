@@ -14,7 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from reduced_dynamics.core.errors import InputError, ReducedDynamicsError, check_interrupt
+from reduced_dynamics.core.errors import (
+    InputError,
+    ReducedDynamicsError,
+    check_interrupt,
+    unknown,
+)
 from reduced_dynamics.experiments import page
 from reduced_dynamics.experiments.experiment import Context, Experiment
 from reduced_dynamics.experiments.perform import (
@@ -81,6 +86,10 @@ def make(
         When the user interrupts; all that was made until then is in the folder and its index.
     """
     context = context or Context()
+    names = {s.name for experiment in experiments for s in experiment.settings}
+    for name in given or {}:
+        if name not in names:
+            raise unknown("setting of any experiment", name, sorted(names))
     check_folder(folder)
     folder = Path(folder)
     entries: list[Entry] = []

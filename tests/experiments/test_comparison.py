@@ -102,7 +102,9 @@ def test_a_study_sees_what_grows_with_its_setting():
     study = Study(
         "rate", "rate", "r", (Quantity("error", "error", "k", "o"),
                               Quantity("scatter", "scatter", "k", "o", pooled=True),
-                              Quantity("shift", "shift", "k", "o", fitted=False)),
+                              Quantity("shift", "shift", "k", "o", fitted=False),
+                              Quantity("draw", "draw", "k", "o", pooled=True),
+                              Quantity("miss", "miss", "k", "o")),
         (Curve("distance", "distance"), Curve("norm", "norm")), "toy",
     )  # fmt: skip
     settings = Given({"rate": (0.0, 1.0, 2.0, 4.0), "seeds": (0, 1), "N": 2})
@@ -111,7 +113,10 @@ def test_a_study_sees_what_grows_with_its_setting():
     outcomes: dict = {}
     for key, (rate, seed) in parts.items():
         found = compared(shift=0.1 * rate**2 * (1 + 0.1 * seed))
-        outcomes[key] = outcome(found, {"norm": found.full["norm"]}, extra=rate)
+        # Near misses of one seed: a fit to all runs follows them, one to their squares does not.
+        draw = 1e-3 * rate**3 if seed else rate
+        outcomes[key] = outcome(found, {"norm": found.full["norm"]}, extra=rate,
+                                draw=draw, miss=draw)  # fmt: skip
     # A training of longer steps has fewer rows, at the times that it has.
     few = outcomes["rate4-seed0"]
     for table in (few, few["curves"]):
@@ -121,6 +126,8 @@ def test_a_study_sees_what_grows_with_its_setting():
     concluded = study.conclude(settings, outcomes)
     laws, means = concluded.numbers["laws"], concluded.numbers["means"]
     assert laws["error"]["exponent"] == pytest.approx(2.0)
+    assert laws["draw"]["exponent"] == pytest.approx(1.0, abs=1e-3)
+    assert laws["miss"]["exponent"] == pytest.approx(2.0)
     assert laws["scatter"]["exponent"] == pytest.approx(2.0) and "shift" not in laws
     assert means["shift"] == pytest.approx([0.0, 0.105, 0.42, 1.68])
     assert means["scatter"][1] == pytest.approx(0.005 * np.sqrt(2))

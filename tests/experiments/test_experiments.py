@@ -283,6 +283,7 @@ def test_the_command_performs_keeps_and_draws_again(tmp_path):
         (("musat.order", "--out", "r.csv"), "unknown file ending '.csv'"),
         (("musat.order", "--plot", "r.gif"), "unknown file ending '.gif'"),
         (("all", "--plot", "r.png"), "--out FOLDER"),
+        (("all", "--set", "kernel=3"), "unknown setting of any experiment 'kernel'"),
     ],
 )
 def test_bad_input_is_answered_in_a_sentence(words, said, tmp_path, capsys):

@@ -207,7 +207,7 @@ def test_what_no_training_can_do_is_refused():
     assert found.status.values.tolist() == [3, 3]
     assert "the full model of chen holds no coordinate fixed" in str(found.reason.values[0])
     x = sp.Symbol("x")
-    with pytest.raises(InputError, match="there is no full model of alone; --full is for musat"):
+    with pytest.raises(InputError, match="there is no full model of alone, but of musat19"):
         rd.sweep(rd.gradient_flow(x**2, [x], name="alone"), grid={"start.x": "1,2"}, full=True)
 
 

@@ -77,8 +77,10 @@ def test_trainings_are_what_they_were(case, tmp_path, monkeypatch):
     function, config, settings = CASES[case]
     trajectory, _ = function(config(**settings))
     found = numbers(trajectory)
-    # The flow's steps follow from its tolerances, and rounding moves them.
-    within = {"rel": 1e-9, "abs": 1e-12} if "flow" not in case else {"rel": 1e-6, "abs": 1e-9}
+    # The flow's steps follow from its tolerances, and rounding moves them. Orthonormal inputs are
+    # drawn by `recall_task.normals`, whose single-precision sines differ between processors.
+    rough = "flow" in case or "disentangled" in case
+    within = {"rel": 1e-6, "abs": 1e-9} if rough else {"rel": 1e-9, "abs": 1e-12}
     assert found.keys() >= REFERENCE[case].keys()
     for name, value in REFERENCE[case].items():
         assert found[name] == pytest.approx(value, **within), name

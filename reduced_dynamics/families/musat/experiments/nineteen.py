@@ -156,5 +156,5 @@ EXPERIMENT = Experiment.of(
     "the reduced flow of the 19 coordinates, the population being a bank of {bank} sampled Gram "
     "matrices (lines). The last panel is the norm of the weights outside the subspace over that "
     "inside.",
-    cost={"full": 80, "quick": 15},
+    cost={"full": 120, "quick": 15},
 )
