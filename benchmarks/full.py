@@ -6,8 +6,6 @@ Steps per second, the share of them spent sampling inputs, and how much longer t
 than the reduced integration of the same trajectory (compiled equations, the second of two runs).
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 

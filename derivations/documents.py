@@ -1,7 +1,5 @@
 """What ``derive`` prints, typesets and counts of a system, from the report its family offers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -10,8 +10,6 @@ Such families are asked only where none of ours has the answer: to find them tak
 start this package. One that fails to import is named in a line and left out.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from functools import cache

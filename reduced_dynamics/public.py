@@ -1,7 +1,5 @@
 """The edge: public functions take a system, or its name; what lies below takes systems only."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from dataclasses import replace

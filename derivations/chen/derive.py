@@ -12,8 +12,6 @@ reads the chain through the window of 2H-1 lags only, so it is a sum over window
 Coordinates are l_s = log c_s² (they fall by hundreds), named c_…, then W_h_j, then a.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any

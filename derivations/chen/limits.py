@@ -4,8 +4,6 @@
 shared with the stages of `derivations.chen.derive`: position by position, vectors and all.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache

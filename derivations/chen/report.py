@@ -1,7 +1,5 @@
 """What ``derive`` prints and typesets of `chen`: the derivation on Markov chains."""
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Iterator, Mapping

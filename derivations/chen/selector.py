@@ -1,7 +1,5 @@
 """The selector's subsets of heads and what they are called: for the derivation and for numbers."""
 
-from __future__ import annotations
-
 import itertools
 
 

@@ -6,8 +6,6 @@ linear system for c; so each is proved as it is found. `gradient_rank` bounds th
 other side.
 """
 
-from __future__ import annotations
-
 import random
 
 import sympy as sp

@@ -15,8 +15,6 @@ derivative (SymPy's), and its transpose one of the other sums:
 so gradients (`gradient`) and Hessian-vector products (`tangent`) are again dense programs.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """What a derivation hands on: programs, what to read off them, and what they conserve."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

@@ -10,8 +10,6 @@ the softmax's derivative written in its weights,
 are what is implemented here. The last is derived in `softmax_rule`.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """LaTeX of programs: every stage as a named equation, its gradient and what it conserves."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 

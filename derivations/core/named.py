@@ -6,8 +6,6 @@ closed form they are proved equal to; its derivative is again a `Named` function
 one. A `Tabulated` function has no closed form at all: its values are interpolated.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import sympy as sp

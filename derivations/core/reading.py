@@ -1,7 +1,5 @@
 """Expressions and stages arranged for a reader; shared by LaTeX and plain text."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple

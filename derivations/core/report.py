@@ -1,7 +1,5 @@
 """The record of a system's derivation: what `derive` prints, typesets and counts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple

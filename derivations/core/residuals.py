@@ -1,7 +1,5 @@
 """How a residual is known to be 0: exactly, in a normal form, or to many digits."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Iterable, Mapping
 

@@ -10,8 +10,6 @@ its Hessian-vector product, its restriction to fewer coordinates) is again a pro
 Inside a stage the symbol of a per-pair value means its value at the pair ``i``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 

@@ -1,7 +1,5 @@
 """Stages and expressions of a program in plain text."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from textwrap import wrap

@@ -13,8 +13,6 @@ mention; so gradients (`gradient`) are programs again. `unroll` evaluates a prog
 for proofs at small sizes.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping

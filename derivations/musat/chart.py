@@ -12,8 +12,6 @@ digits there. f = exp(−A/a) with a = 1/200 keeps h below about 20 there and is
 has formed, at A = 1/γ, which is about (2 ln M)^(−1/2).
 """
 
-from __future__ import annotations
-
 from functools import cache
 
 import sympy as sp

@@ -1,7 +1,5 @@
 """`musat19` and `musat3`, derived: programs, what to read off them and what they conserve."""
 
-from __future__ import annotations
-
 import sympy as sp
 
 from derivations.core.conserved import linear_invariants

@@ -13,8 +13,6 @@ All residuals are computed in a field of rational functions, where equal things 
 (`normal`); they are exactly 0, not small.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import sympy as sp

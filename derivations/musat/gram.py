@@ -10,8 +10,6 @@ Source of the model: Musat et al., arXiv 2511.01033. As in `recall`, attention, 
 residual stream by concatenation and the squared loss are typed in, and nothing of the result.
 """
 
-from __future__ import annotations
-
 import sympy as sp
 
 from derivations.core.dense import (

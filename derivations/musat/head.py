@@ -4,8 +4,6 @@ Source: Musat et al., arXiv 2511.01033. The loss on all 19 coordinates comes fro
 head, `musat3`, is the restriction to alpha3, beta2, gamma3.
 """
 
-from __future__ import annotations
-
 from functools import cache
 
 import sympy as sp

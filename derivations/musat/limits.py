@@ -1,7 +1,5 @@
 """`musat3` as N → ∞, query last: the slow flow and the sharp constants of emergence."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import sympy as sp

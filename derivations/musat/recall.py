@@ -10,8 +10,6 @@ Source of the model: Musat et al., arXiv 2511.01033. No equation of the result i
 attention, the residual stream by concatenation and the squared loss are, and the sums over rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """What ``derive`` prints and typesets of `musat19` and `musat3`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from functools import partial
 

@@ -21,8 +21,6 @@ Between different spaces, exp(A) ⊕ 1 and (1 − 2P) ⊕ 1 act on one of them a
 is exactly if A X = 0 and P X = 0: on the other space both halves act as 0.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The invariant subspace of all weights of an architecture: its coordinates, named and counted."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product

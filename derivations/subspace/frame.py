@@ -5,8 +5,6 @@ term runs. Coefficients are complex where a map of the task multiplies by i. How
 two supports share is all that an inner product needs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 
 import sympy as sp

@@ -1,7 +1,5 @@
 """What is said of an invariant subspace: how it was computed, and its weights block by block."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from itertools import product

@@ -1,7 +1,5 @@
 """Feature spaces, the maps a task fixes on them, and the weights of an architecture over them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import lcm
 from typing import NamedTuple

@@ -12,8 +12,6 @@ layer 1 copies the previous token; with finite p1 the student's keys are average
 Source: Wang et al., arXiv 2410.11474 (model, target, stages); the equations are derived here.
 """
 
-from __future__ import annotations
-
 from functools import cache
 
 import sympy as sp

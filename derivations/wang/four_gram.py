@@ -11,8 +11,6 @@ hyperbolic functions elsewhere. Source: Wang et al., arXiv 2410.11474 (target an
 here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 

@@ -14,8 +14,6 @@ value x_{i+1}, so every value but the last is also the next pair's key. With
 (1/N)(1 − 2ab)^{−1/2} (`annealed`). Source: task by Wang et al., arXiv 2410.11474; derived here.
 """
 
-from __future__ import annotations
-
 from functools import cache
 
 import sympy as sp

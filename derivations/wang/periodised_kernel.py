@@ -11,8 +11,6 @@ The sums are SymPy's, of symbolic k and S; the identity is proved by clearing de
 become c_h = α_h/(1 − x_h), for every S the same.
 """
 
-from __future__ import annotations
-
 import sympy as sp
 
 #: e^{−β}. It is written 1/(1 + z), z > 0, so that SymPy knows it to be between 0 and 1.

@@ -1,7 +1,5 @@
 """What ``derive`` prints and typesets of `wang`: the derivation of the mixed target."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

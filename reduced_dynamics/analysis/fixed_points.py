@@ -1,7 +1,5 @@
 """Fixed points of a reduced flow, and what the flow does beside them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The phases of a run: where the loss stands still, and where it falls."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import pairwise
 

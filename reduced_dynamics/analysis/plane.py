@@ -1,7 +1,5 @@
 """Two-dimensional slices of a reduced flow: arrows, nullclines, loss."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -5,8 +5,6 @@ trajectory, solved by collocation on the solver's own steps; with respect to a p
 beside it, since a parameter may enter through tables, sampled data or integers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The spectrum of the Jacobian along a trajectory, and how stiff the flow is there."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

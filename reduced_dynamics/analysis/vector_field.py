@@ -1,7 +1,5 @@
 """The flow as a vector field: rate, Jacobian, loss and observables at any state."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

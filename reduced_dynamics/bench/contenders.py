@@ -4,8 +4,6 @@ A contender is a function of a `Case`, a relative tolerance and a number of poin
 `Outcome`. Those that compile do so before their time is taken. Time is that of the thread.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Contenders that compile the whole of an integration: numbalsoda, scijit, diffrax."""
 
-from __future__ import annotations
-
 import time
 
 import numpy as np

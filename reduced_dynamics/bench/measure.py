@@ -5,8 +5,6 @@ are right to the accuracy asked for, and with that one it is timed. Time is that
 that other processes on the machine disturb little; the best of several repetitions counts.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import re
 import time

@@ -1,7 +1,5 @@
 """``analyse``: fixed points, phase portraits, spectra, sensitivities and phases of a system."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from itertools import groupby

@@ -1,7 +1,5 @@
 """Options shared by the commands that integrate, from the command line and from a TOML file."""
 
-from __future__ import annotations
-
 import argparse
 import math
 import tomllib

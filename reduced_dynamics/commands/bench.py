@@ -1,7 +1,5 @@
 """``bench``: speed at equal accuracy, beside other integrators where they are installed."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -4,8 +4,6 @@ Run by ``make demo``: integrates `musat3` and `musat19` to emergence, prints wha
 what the paper claims, and writes a figure and a data file for each.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 

@@ -1,7 +1,5 @@
 """``derive``: the derivation of a system's equations, with the checks made on the way."""
 
-from __future__ import annotations
-
 import json
 import sys
 

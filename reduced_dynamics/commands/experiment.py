@@ -1,7 +1,5 @@
 """``experiment``: a claim, a question or a figure of a paper, with its findings."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 0 done; 2 bad input; 3 the integration failed; 130 interrupted, with everything finished kept.
 """
 
-from __future__ import annotations
-
 import argparse
 import difflib
 import io

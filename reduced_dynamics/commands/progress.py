@@ -1,7 +1,5 @@
 """Progress of long work on standard error, from two seconds on."""
 
-from __future__ import annotations
-
 import math
 import sys
 import time

@@ -1,7 +1,5 @@
 """``run``: integrate one trajectory."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

@@ -1,7 +1,5 @@
 """``sweep``: many trajectories over a grid or a sample, kept in a Zarr store, resumable."""
 
-from __future__ import annotations
-
 import shlex
 import signal
 import sys

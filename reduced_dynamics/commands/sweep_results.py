@@ -1,7 +1,5 @@
 """What ``sweep`` makes of its results: fitted scaling laws, maps of regimes, their figures."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

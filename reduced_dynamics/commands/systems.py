@@ -1,7 +1,5 @@
 """``list``: the systems, their state and their parameters."""
 
-from __future__ import annotations
-
 from reduced_dynamics import catalogue
 from reduced_dynamics.core.system import ReducedSystem
 

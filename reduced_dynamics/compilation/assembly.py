@@ -1,7 +1,5 @@
 """From a lowered derivation to the text of its module."""
 
-from __future__ import annotations
-
 import re
 import textwrap
 

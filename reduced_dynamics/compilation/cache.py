@@ -2,27 +2,30 @@
 
 A module lives in a directory of its own, named by a hash of what it was derived from, together
 with what numba compiled from it. Everything in it is checked against recorded hashes before it is
-used, so a damaged cache is rebuilt; files appear under their names only when complete, so two
-processes may build at once; a directory that cannot be written is replaced by a temporary one.
+used, so a damaged cache is rebuilt; files appear under their names only when complete; while one
+process makes or compiles a module, others that need it wait; a directory that cannot be written is
+replaced by a temporary one.
 """
-
-from __future__ import annotations
 
 import atexit
 import hashlib
 import json
+import logging
 import os
 import shutil
 import sys
 import tempfile
 import types
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
 from reduced_dynamics.core.errors import CacheWarning
+from reduced_dynamics.io.locks import locked
+
+log = logging.getLogger(__name__)
 
 #: Overrides where generated modules are kept.
 VARIABLE = "REDUCED_DYNAMICS_CACHE"
@@ -85,6 +88,26 @@ def _text(path: Path) -> str | None:
     return None
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """While one process makes or compiles the module in `folder`, the others wait for its end."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:  # read-only: nothing will be made here
+        yield
+        return
+    try:
+        try:
+            locked(descriptor)
+        except BlockingIOError:
+            log.info("waiting for another process that compiles %s", folder.name.split("-")[0])
+            locked(descriptor, wait=True)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def load(name: str, build: Callable[[], str]) -> types.ModuleType:
     """The module called `name` from the cache, made from ``build()`` where it is not there.
 
@@ -94,11 +117,13 @@ def load(name: str, build: Callable[[], str]) -> types.ModuleType:
         If the cache cannot be written: the module is then compiled for this process only.
     """
     folder = directory() / name
-    text = _text(folder / MODULE)
-    usable = text is not None and _intact(folder)
-    if text is None:
-        text = build()
-    if not (_writable(folder) and (usable or _renew(folder, text))):
+    with alone(folder):
+        text = _text(folder / MODULE)
+        usable = text is not None and _intact(folder)
+        if text is None:
+            text = build()
+        kept = _writable(folder) and (usable or _renew(folder, text))
+    if not kept:
         warnings.warn(
             f"the cache directory {folder.parent} cannot be written, so compiled code is kept for "
             f"this process only; set {VARIABLE} to a directory that can",

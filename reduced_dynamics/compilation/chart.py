@@ -6,8 +6,6 @@ to_chart(zs, par)           y for many states z
 from_chart(ys, par)         z for many y
 """
 
-from __future__ import annotations
-
 from derivations.core.derivation import Derivation
 from derivations.core.staged import Program
 from reduced_dynamics.compilation.decorators import PLAIN

@@ -1,7 +1,5 @@
 """A system's compiled functions, from the cache or derived and compiled on the spot."""
 
-from __future__ import annotations
-
 import logging
 import re
 import types
@@ -82,6 +80,11 @@ class CompiledModule:
         if config.DISABLE_JIT:
             raise InputError("NUMBA_DISABLE_JIT is set, and this package compiles; unset it")
         arguments, _ = normalize_signature(f"({', '.join(self.signatures[name])})")
+        with cache.alone(self.path.parent):
+            return self._compile(name, arguments)
+
+    def _compile(self, name: str, arguments: tuple) -> types.FunctionType:
+        """Compiled for these types, or read from the cache."""
         if not any(self.path.parent.glob(f"__pycache__/module.{name}-*.nbi")):
             log.info("compiling %s of %s (once; kept in the cache)", name, self.name.split("-")[0])
 

@@ -5,8 +5,6 @@ nothing are compiled without it. Every function says which: numba lets one that 
 from its caller.
 """
 
-from __future__ import annotations
-
 
 def decorator(*, allocates: bool, inline: bool = False, fastmath: str = "") -> str:
     """The decorator of a generated function.

@@ -1,7 +1,5 @@
 """Your own system: a gradient flow from one SymPy expression."""
 
-from __future__ import annotations
-
 import ast
 import builtins
 import hashlib

@@ -9,8 +9,6 @@ needs another's finished sum. Sums are reassociated (``fastmath``) so that they 
 instructions: results are reproducible to rounding on one machine, not bitwise between machines.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

@@ -4,8 +4,6 @@
 and its bits, with which loops become vector instructions.
 """
 
-from __future__ import annotations
-
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic

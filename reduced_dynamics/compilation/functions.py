@@ -1,7 +1,5 @@
 """Functions of generated modules, from staged programs: their heads, and what they read."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import sympy as sp

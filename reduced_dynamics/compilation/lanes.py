@@ -15,8 +15,6 @@ lane l stands at [k·LANES + l]. They call `exponential` (see `rosenbrock.lanes`
 an underscore, as no coordinate's or parameter's does.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import sympy as sp

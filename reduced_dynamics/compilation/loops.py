@@ -4,8 +4,6 @@ Loops over pairs are fused greedily: a stage joins the earliest loop in which ev
 known. What a later loop reads of a pair is kept in an array.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 

@@ -1,7 +1,5 @@
 """What a lowering hands on to assembly."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -15,8 +15,6 @@ differentiated and lowered to functions by what is registered for its kind of pr
 puts the module's own around them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from derivations.core.dense import Dense

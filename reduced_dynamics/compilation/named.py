@@ -6,8 +6,6 @@ in ``par``: their number n, the ends of the interval, and then for every table t
 of the function, of its first and of its second derivative.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 
 import sympy as sp

@@ -1,7 +1,5 @@
 """Lowering staged programs: variants for different parameters, means over queries, Hessians."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import sympy as sp

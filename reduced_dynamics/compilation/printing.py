@@ -1,7 +1,5 @@
 """Expressions as source: floating-point arithmetic, what they share computed once."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

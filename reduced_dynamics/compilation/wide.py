@@ -10,8 +10,6 @@ A wide value that outlives its stretch of code has a row in ``kept_``; one a pai
 vector code needs.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

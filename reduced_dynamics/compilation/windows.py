@@ -12,8 +12,6 @@ Newton iteration of implicit methods uses it, whose result does not depend on it
 with a direction would cost as much.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 

@@ -1,7 +1,5 @@
 """When recorded values cross a level: linear between the times at which they were recorded."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from reduced_dynamics.core.trajectory import Crossing

@@ -1,7 +1,5 @@
 """Arithmetic over parameters, such as a horizon of ``8*N**2``: parsed, but never executed."""
 
-from __future__ import annotations
-
 import ast
 import math
 import operator

@@ -5,8 +5,6 @@ the package may ask of it by references, ``"module:OBJECT"``, so that listing fa
 of their code. `reduced_dynamics.catalogue` is the one list of records.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module

@@ -1,7 +1,5 @@
 """Power laws and straight lines through measured points, with intervals."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

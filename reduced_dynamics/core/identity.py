@@ -6,8 +6,6 @@ nothing is asked of how a file is called or where it lies. A package's own file 
 something is imported from it, not for every module inside.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

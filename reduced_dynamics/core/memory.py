@@ -1,7 +1,5 @@
 """Whether what is asked for fits into memory, said before it is begun."""
 
-from __future__ import annotations
-
 import os
 
 from reduced_dynamics.core.errors import InputError

@@ -1,7 +1,5 @@
 """The one way in which long work says how far it is."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from reduced_dynamics.core.errors import InputError

@@ -7,8 +7,6 @@ does not: that part is known without any sampling, from the reduced equations de
 same steps (`Comparison.discretisation`). Data are finite: that is the rest (`Comparison.sampling`).
 """
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence

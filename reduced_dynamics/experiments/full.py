@@ -1,7 +1,5 @@
 """What a family says of a full model: the record that ``validate`` and ``sweep --full`` go by."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -6,8 +6,6 @@ as made. So an interrupted gallery is taken up where it stopped, and an experime
 not keep the others from being made.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

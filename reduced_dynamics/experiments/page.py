@@ -1,7 +1,5 @@
 """The index page of a gallery: one HTML file that needs nothing beside it."""
 
-from __future__ import annotations
-
 import base64
 import html
 import json

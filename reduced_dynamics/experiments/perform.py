@@ -1,7 +1,5 @@
 """Performing an experiment: its parts shared among workers, kept as they come, never done twice."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import multiprocessing

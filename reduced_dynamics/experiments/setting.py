@@ -1,7 +1,5 @@
 """What an experiment can be told: rows of names, values at every size, meanings and ranges."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What a solver integrates: a problem's coordinates, or the chart that its derivation gives."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Gradient descent: the discrete map, with its step."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -5,8 +5,6 @@ closed-form systems go several at a time through vector registers (`rosenbrock.l
 not depend on the number of threads, nor on which points are neighbours.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed

@@ -6,8 +6,6 @@ interpolant in the step is found, so that a pair of crossings within one step is
 each is polished on the solver's own dense output.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 

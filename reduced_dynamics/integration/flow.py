@@ -1,7 +1,5 @@
 """Integrating the flow with scipy's stiff solvers, one step at a time."""
 
-from __future__ import annotations
-
 import math
 import warnings
 

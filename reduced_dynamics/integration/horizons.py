@@ -5,8 +5,6 @@ A single run ends when the loss has converged, or when it has settled some time 
 without a stop, to find those events; then once more for the losses after them.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Many trajectories of one system at once, to given times or to where each ends by itself."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

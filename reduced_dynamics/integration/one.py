@@ -4,8 +4,6 @@ The flow is stiff once the head has formed, so the methods are implicit ones wit
 loose tolerances would move emergence times without any warning.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any

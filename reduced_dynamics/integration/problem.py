@@ -1,7 +1,5 @@
 """What is to be integrated, with its numbers: options checked, parameters packed, events placed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Collecting a run's states, values and crossings, and ending it in a `Trajectory`."""
 
-from __future__ import annotations
-
 import bisect
 import math
 import time

@@ -1,7 +1,5 @@
 """Training in stages: one trajectory from several runs, each started where the last one ended."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

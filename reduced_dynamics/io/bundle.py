@@ -1,7 +1,5 @@
 """Nested numbers, arrays and trajectories as bytes, and back: what parts of an experiment leave."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Where results go: the ending decides the format, and a half-written file never has the name."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import stat

@@ -1,7 +1,5 @@
 """Values as JSON has them: numpy's as Python's own; the three floats that JSON does not know."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Mapping

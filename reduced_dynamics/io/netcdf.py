@@ -1,7 +1,5 @@
 """Trajectories as datasets of xarray, and in NetCDF files."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A trajectory taken apart: a header that JSON can hold, and arrays of floats; and put together."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

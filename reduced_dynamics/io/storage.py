@@ -5,8 +5,6 @@ floats, and gives both back as they were; only csv has no room for the dense `no
 pickled, and a file half written never bears the final name.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import os

@@ -1,7 +1,5 @@
 """What is swept: values on a grid, such as ``8:4096:log:40``, and ranges that are sampled."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Empty chunks are written as well, so one that is missing is damage where its blo
 done. Metadata and what is swept follow from the plan; they are compared with that.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping

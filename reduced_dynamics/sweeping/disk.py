@@ -4,8 +4,6 @@ A Zarr store on this disk whose objects reach the disk before they take their na
 dies with the process that holds it.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ from pathlib import Path
 
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.io import files
+from reduced_dynamics.io.locks import locked
 
 
 def put(path: Path, data, within: Path | None = None) -> None:
@@ -80,27 +79,6 @@ def _busy(path: Path) -> InputError:
     )
 
 
-def _locked(descriptor: int) -> bool:
-    """Lock an open file or directory for this process alone; False where there are no locks.
-
-    Raises
-    ------
-    BlockingIOError
-        If another process holds the lock.
-    """
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:  # a file system without locks
-        return False
-    return True
-
-
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
     """While one process looks for `path`, makes it and locks it, no other does any of these.
@@ -117,7 +95,7 @@ def alone(path: Path) -> Iterator[None]:
     while True:
         descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            _locked(descriptor)
+            locked(descriptor)
             # The process before us may have removed the file that we opened.
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), os.stat(beside)):
@@ -154,7 +132,7 @@ class Lock:
             return
         self._descriptor = os.open(path, os.O_RDONLY)
         try:
-            self.held = _locked(self._descriptor)
+            self.held = locked(self._descriptor)
         except BlockingIOError:
             self.release()
             raise _busy(path) from None

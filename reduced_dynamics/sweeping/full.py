@@ -1,7 +1,5 @@
 """What a sweep knows of a full model whose trainings are its points."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 

@@ -1,7 +1,5 @@
 """What a sweep keeps of every point, known before it begins."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from reduced_dynamics.core.system import ReducedSystem

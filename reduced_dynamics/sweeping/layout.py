@@ -1,7 +1,5 @@
 """How a sweep lies on the disk: what the files of a store hold before any result is in it."""
 
-from __future__ import annotations
-
 import warnings
 from typing import Any
 

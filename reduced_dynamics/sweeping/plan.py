@@ -4,8 +4,6 @@ A plan alone decides what is computed: not the number of threads, nor interrupti
 numbered; those of a block are made from their numbers when they are needed.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import warnings

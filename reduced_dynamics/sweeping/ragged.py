@@ -6,8 +6,6 @@ consolidated=False)`` any reader can take them apart; `reading.sweep_trajectory`
 `Trajectory`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

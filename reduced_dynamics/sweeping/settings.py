@@ -1,7 +1,5 @@
 """What all points of a sweep share: the system, how it is integrated, and what is kept."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ its block have reached the disk; a block is done when it is there, and only then
 die at any moment, and what it leaves is a store with fewer blocks.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os

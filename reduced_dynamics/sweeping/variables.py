@@ -1,7 +1,5 @@
 """A result that a sweep keeps of every point: its name, kind and meaning, and how a point ended."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Computing one block of points, in any thread of any process: numbers in, arrays out."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import threading

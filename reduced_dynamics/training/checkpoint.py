@@ -1,7 +1,5 @@
 """The state of a training, whole and frozen, and its file."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 import json

@@ -1,7 +1,5 @@
 """What to say when the steps of a training were too long."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

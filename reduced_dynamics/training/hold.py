@@ -5,8 +5,6 @@ that the optimiser makes of them, and says what they are to be; at the very star
 weights as both. It belongs to the flow, not to the optimiser: none of these need know of it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ A step replaces one frozen state by the next, so that an interruption at any mom
 that is whole; a checkpoint is that state in a file.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import time

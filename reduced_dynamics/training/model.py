@@ -1,7 +1,5 @@
 """What a training needs to know of a model."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any

@@ -5,8 +5,6 @@ written to a file and read back. No array is changed in place: whoever still hol
 an earlier step holds them as they were. How long a step is, a schedule says.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What is recorded on the way, by name, and the trajectory that comes of it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The learning rate of every step."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

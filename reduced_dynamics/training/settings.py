@@ -1,7 +1,5 @@
 """What every configuration of a training shares, and its checks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar

@@ -17,8 +17,6 @@ recorded run's setting (L = 100, dirichlet = .1) this changes the mean cross-ent
 by +.0006 at a = 11.4 with {1,2} selected; at L = 20 by -.020, +.002 and +.005.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache

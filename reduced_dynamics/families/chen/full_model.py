@@ -4,8 +4,6 @@ What is compared is what the model does: a, the copier's W and the selector's p.
 subsets that have died differ by orders of magnitude from one sample to the next, unseen in p.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any

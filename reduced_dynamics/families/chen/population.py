@@ -5,8 +5,6 @@ largest J grows fastest. With heads that copy one lag each, the log loss and eps
 modified χ² mutual information between a subset's states and the next one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

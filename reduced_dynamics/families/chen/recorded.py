@@ -6,8 +6,6 @@ cross-entropy of its outputs taken as logits, 9000 sequences, S = 3, n = 3, H = 
 which they were recorded. Nothing here is a result of this package.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from types import MappingProxyType
 

@@ -1,7 +1,5 @@
 """`chen`: parameters, meanings and events (Chen, Sheen, Wang, Yang, arXiv 2409.10559)."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -7,8 +7,6 @@ trajectories, which are those of infinitely many sequences. `limit` says how nea
 comes to the generalised induction head, and `transfer` what it does at other lengths and priors.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property

@@ -4,8 +4,6 @@ The reduced flow of the disentangled model says γ₃, then β₂, then α₃ (a
 for the same in a model that is not reduced: additive stream, cross-entropy, random start.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

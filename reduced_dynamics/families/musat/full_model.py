@@ -4,8 +4,6 @@ The times match by t = step × learning rate / D (arXiv 2511.01033, Theorem 1: e
 the subspace has squared Frobenius norm D).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`musat19` and `musat3`: parameters, meanings and events (Musat et al., arXiv 2511.01033)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What the experiments on the mixed target share: its parameters, the flow beside the network."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

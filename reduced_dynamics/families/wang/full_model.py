@@ -5,8 +5,6 @@ finite M is that of the sequences' own gradient flow against the reduced one; th
 steps that of descent against the flow of the same sequences.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -13,8 +13,6 @@ in y = asinh(a/STRETCH), which moves the singularities of Q in the complex plane
 as Chebyshev series, made once for every N and a* and kept in the cache.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import time

@@ -1,7 +1,5 @@
 """Plateaus of a loss: where it falls slowly on a logarithmic axis of time, between faster falls."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 

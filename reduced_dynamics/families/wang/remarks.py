@@ -1,7 +1,5 @@
 """What a run of `wang` says besides its numbers."""
 
-from __future__ import annotations
-
 from reduced_dynamics.core.trajectory import Trajectory
 
 

@@ -1,7 +1,5 @@
 """`wang`: parameters, meanings, events and range of validity (Wang et al., arXiv 2410.11474)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any

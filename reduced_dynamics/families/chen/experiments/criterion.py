@@ -1,7 +1,5 @@
 """chen.criterion: does the information criterion, known before training, predict the winner?"""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

@@ -1,7 +1,5 @@
 """chen.late: how fast a grows once the head has formed."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from reduced_dynamics.experiments.experiment import Conclusion, Experiment

@@ -1,7 +1,5 @@
 """chen.recorded: the authors' recorded run beside trainings on other data, and the population."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from reduced_dynamics.experiments.experiment import Conclusion, Experiment

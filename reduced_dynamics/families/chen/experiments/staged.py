@@ -1,7 +1,5 @@
 """chen.staged: trained in every order of its parts and jointly, what becomes of the order?"""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

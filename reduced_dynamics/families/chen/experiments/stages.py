@@ -1,7 +1,5 @@
 """chen.stages: subset weights, attention of the heads and a(t), and in which order they come."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from reduced_dynamics.core.crossings import first_reach

@@ -1,7 +1,5 @@
 """chen.step-size: when does the flow describe gradient descent?"""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np

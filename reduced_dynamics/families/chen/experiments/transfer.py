@@ -1,7 +1,5 @@
 """chen.transfer: the trained model at other lengths and other priors than in training."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from reduced_dynamics.experiments.experiment import Conclusion, Experiment

@@ -12,8 +12,6 @@ The sums over positions run over the patterns of `markov_windows.compress`: forw
 sees → κ → exp(aκ) → sequences, and backward through the same tables. That is exact.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import NamedTuple
 

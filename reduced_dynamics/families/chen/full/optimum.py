@@ -7,8 +7,6 @@ matches, κ is 0 everywhere and the limit attends to all L positions alike.
 The Bayes-optimal predictor knows the order of the chain and δ; the oracle knows the kernel.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

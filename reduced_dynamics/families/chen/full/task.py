@@ -5,8 +5,6 @@ Task of arXiv 2409.10559 with uniform first states: for every context of n − 1
 x_i ~ π(·|x_{i−1}, …, x_{i−n+1}). The input is x_0 … x_{L−1}, the target x_L.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,8 +4,6 @@ Its trajectory has the coordinates of the reduced system `chen` (log c², W, a) 
 step × learning rate.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 from typing import Any

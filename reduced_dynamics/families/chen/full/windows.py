@@ -8,8 +8,6 @@ by itself sees some 200. κ and exp(aκ) are computed once for each pattern; a s
 list of (pattern, state, how often).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

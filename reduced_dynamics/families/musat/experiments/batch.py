@@ -1,7 +1,5 @@
 """musat.batch: what finite minibatches do to the full model, inside the subspace and outside."""
 
-from __future__ import annotations
-
 from reduced_dynamics.experiments.experiment import Experiment
 from reduced_dynamics.experiments.finding import Finding, holds, near
 from reduced_dynamics.experiments.setting import Setting

@@ -1,7 +1,5 @@
 """musat.nineteen: the 19 coordinates while the full model trains on gaussian inputs."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

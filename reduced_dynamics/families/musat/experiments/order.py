@@ -1,7 +1,5 @@
 """musat.order: the three coordinates of the induction head, and when they emerge as N grows."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np

@@ -1,7 +1,5 @@
 """musat.perturbation: a start off the subspace, and whether training comes back to it."""
 
-from __future__ import annotations
-
 from reduced_dynamics.experiments.experiment import Experiment
 from reduced_dynamics.experiments.finding import Finding, holds, near
 from reduced_dynamics.experiments.setting import Setting

@@ -1,7 +1,5 @@
 """musat.standard: the order of emergence in a standard transformer, with SGD and with Adam."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """musat.step: what the finite steps of gradient descent do, beside those of finite minibatches."""
 
-from __future__ import annotations
-
 from reduced_dynamics.experiments.experiment import Experiment
 from reduced_dynamics.experiments.finding import Finding, holds, near
 from reduced_dynamics.experiments.setting import Setting

@@ -1,7 +1,5 @@
 """What the studies of the disentangled transformer share: batch size, learning rate, start."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from reduced_dynamics.experiments.setting import Setting

@@ -1,7 +1,5 @@
 """musat.weights: the learned weights of the full model, block by block, beside the prediction."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

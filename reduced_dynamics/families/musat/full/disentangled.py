@@ -17,8 +17,6 @@ leaves. Every basis matrix has squared Frobenius norm D, so gradient flow of the
 is gradient flow of the coordinates in the reduced time t = τ/D.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

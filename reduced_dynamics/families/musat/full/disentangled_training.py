@@ -5,8 +5,6 @@ step × learning rate / D, for every basis matrix of the subspace has squared Fr
 (arXiv 2511.01033, Theorem 1).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial

@@ -17,8 +17,6 @@ vocabulary for every sequence: which label belongs to an item can be learnt from
 T = 2N + 1 is odd, so 32 positions hold N = 15 pairs and one is never used.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

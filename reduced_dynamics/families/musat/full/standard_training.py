@@ -6,8 +6,6 @@ that with the last pair always asked for it would learn to copy the row before t
 any matching of items.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import partial
 

@@ -8,8 +8,6 @@ Over tokens in [−1, 1] the error of Σ_h c_h κ_h ≈ δ_i is an ℓ₁ norm, 
 c are its multipliers, and its value at any y is a lower bound for every choice of c.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -10,8 +10,6 @@ Where every error of a shift is at most ε over tokens in [−1, 1]^d, and every
 η, the output differs from the target by at most 2 tanh(η/2) (`score_bound`).
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from reduced_dynamics.families.wang.approximation.relu import Network

@@ -21,8 +21,6 @@ The polynomial kind has no such identity: Σ_{j≤S} j^{−p} changes with S by 
 head, and a cancellation between heads that was fitted for one S fails for another.
 """
 
-from __future__ import annotations
-
 import math
 from decimal import Context, Decimal, localcontext
 

@@ -7,8 +7,6 @@ layer is fitted (random features, which the theorem's Barron functions can do no
 choosing them).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

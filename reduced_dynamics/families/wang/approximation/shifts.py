@@ -14,8 +14,6 @@ searched for here. What is known beforehand (tested, not used):
   whose moments are those of δ_i would have to sit at 0 alone.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

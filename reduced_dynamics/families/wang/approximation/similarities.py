@@ -5,8 +5,6 @@ as an integral operator, on a product of Gauss–Legendre nodes (the theorem's p
 decomposition). Off the nodes φ_k(u) = ∫ g(u, v) ψ_k(v) dv / σ_k.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

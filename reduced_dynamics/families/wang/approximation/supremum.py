@@ -6,8 +6,6 @@ a few tokens each, replace them as long as they are worse. What it returns is at
 a lower bound of the supremum; the constructions' bounds hold it from above.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

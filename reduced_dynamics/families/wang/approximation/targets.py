@@ -8,8 +8,6 @@ n − 1 tokens before position s, v_s = (x_{s−1}, …, x_{s−n+1}), both newe
 IH_n is g(u, v) = uᵀ W v, and IH₂ = Σ_{s=2}^{L−1} softmax_s(x_Lᵀ W x_{s−1}) x_s.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -13,8 +13,6 @@ Nothing in the theorem's transformer tells the first rows that no stretch of n t
 while the target's sum begins at s = n: `first` is that mask, the first row a layer may look at.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """wang.early-drop: why the induction loss falls before its plateau, and by how much."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

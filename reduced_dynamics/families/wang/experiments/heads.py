@@ -1,7 +1,5 @@
 """wang.heads: how many heads, and how wide a stream, it takes to learn the induction head."""
 
-from __future__ import annotations
-
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.experiments.experiment import Conclusion, Experiment
 from reduced_dynamics.experiments.finding import Finding, holds

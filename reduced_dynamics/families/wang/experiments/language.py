@@ -1,7 +1,5 @@
 """wang.language: a two-layer transformer trained on text: positions, dot products, the loss."""
 
-from __future__ import annotations
-
 import os
 
 import numpy as np

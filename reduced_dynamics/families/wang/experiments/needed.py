@@ -1,7 +1,5 @@
 """wang.needed: the fewest heads with which training learns IH_n, for several n."""
 
-from __future__ import annotations
-
 from reduced_dynamics.experiments.experiment import Conclusion, Experiment
 from reduced_dynamics.experiments.finding import Finding, holds
 from reduced_dynamics.experiments.setting import Setting

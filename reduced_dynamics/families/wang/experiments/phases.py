@@ -1,7 +1,5 @@
 """wang.phases: losses and parameters of the mixed target over training, with its four phases."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from reduced_dynamics.experiments.experiment import Conclusion, Experiment

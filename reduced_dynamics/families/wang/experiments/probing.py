@@ -1,7 +1,5 @@
 """wang.probing: what the first layer knows of recent tokens while the induction head is learned."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from reduced_dynamics.experiments.experiment import Conclusion, Experiment

@@ -5,8 +5,6 @@ On the plateau w grows at the unstable rate λ of the saddle (derived in
 T_half ≈ log(√a*/σ)/λ. The logarithm makes the exponent in w* smaller than the 2 of 1/λ.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any

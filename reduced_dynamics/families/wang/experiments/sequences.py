@@ -1,7 +1,5 @@
 """wang.sequences: how far the flow of finitely many sequences is from the reduced flow."""
 
-from __future__ import annotations
-
 import math
 
 from reduced_dynamics.experiments.experiment import Experiment

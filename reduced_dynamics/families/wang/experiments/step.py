@@ -1,7 +1,5 @@
 """wang.step: what finite steps do, apart from finitely many sequences."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from reduced_dynamics.experiments.comparison import rms

@@ -1,7 +1,5 @@
 """wang.theorem-3-1: one head a layer copies and compares; its error over p and over L."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from reduced_dynamics.experiments.experiment import Experiment

@@ -1,7 +1,5 @@
 """wang.theorem-3-3: H heads make n − 1 shifts; error over H, the bound, L, and near the start."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """wang.theorem-3-4: a ReLU network writes the features of a similarity; error over rank, width."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from reduced_dynamics.core.errors import InputError

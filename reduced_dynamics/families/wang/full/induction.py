@@ -18,8 +18,6 @@ Only the last row's output is read, so layer 2 has one query. Layer 1 attends to
 to rows of R^D: E is taken out of its sums, which makes it cheap where d is small.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -5,8 +5,6 @@ with every earlier stretch of n − 1 tokens. The paper's teacher was not at han
 identity, a product of every token with the one that has its place.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from reduced_dynamics.core.errors import InputError, whole_numbers

@@ -13,8 +13,6 @@ paper's first layer a row does not attend to itself, and row 0 attends to nothin
 The loss is the mean cross-entropy of softmax(U x_i) on token i + 1, in nats, over all rows.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

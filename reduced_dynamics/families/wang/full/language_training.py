@@ -5,8 +5,6 @@ By default on the text that Python's own library ships for its interactive help
 version of Python, so numbers are comparable within one version only; it is recorded with them.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -13,8 +13,6 @@ Arrays run over tokens first and over sequences last, and come in blocks of sequ
 a core's cache.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple

@@ -6,8 +6,6 @@ gradient *flow* of the M sequences can be integrated as well: against the reduce
 finitely many sequences do, and against descent what finite steps do, each apart from the other.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
