@@ -29,7 +29,7 @@ format: env
 	$(BIN)/ruff format .
 
 test: lint
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 bench: env
 	$(BIN)/python benchmarks/musat.py

@@ -79,23 +79,28 @@ def make(
     Raises
     ------
     InputError
-        If the folder cannot be used. Errors of single experiments are entries.
+        If the folder cannot be used, or a setting is unknown or refused by one of those that have
+        it: before any is performed. Errors of single experiments are entries.
     ExperimentInterrupted
         When the user interrupts; all that was made until then is in the folder and its index.
     """
     context = context or Context()
     names = {s.name for experiment in experiments for s in experiment.settings}
+    settings = {}
     for name in given or {}:
         if name not in names:
             raise unknown("setting of any experiment", name, sorted(names))
+    for experiment in experiments:
+        known = {s.name for s in experiment.settings}
+        own = {k: v for k, v in (given or {}).items() if k in known}
+        collect(experiment.settings, own, context.size, experiment.name)
+        settings[experiment.name] = own
     check_folder(folder)
     folder = Path(folder)
     entries: list[Entry] = []
     try:
         for experiment in experiments:
-            known = {s.name for s in experiment.settings}
-            own = {k: v for k, v in (given or {}).items() if k in known}
-            entry = _one(experiment, folder, own, context)
+            entry = _one(experiment, folder, settings[experiment.name], context)
             entries.append(entry)
             if report is not None:
                 report(entry)

@@ -283,12 +283,23 @@ def test_the_command_performs_keeps_and_draws_again(tmp_path):
         (("musat.order", "--out", "r.csv"), "unknown file ending '.csv'"),
         (("musat.order", "--plot", "r.gif"), "unknown file ending '.gif'"),
         (("all", "--plot", "r.png"), "--out FOLDER"),
-        (("all", "--set", "kernel=3"), "unknown setting of any experiment 'kernel'"),
+        (
+            ("all", "--set", "kernell=3"),
+            "setting of any experiment 'kernell'; did you mean 'kernel'",
+        ),
+        (("all", "--set", "kernel=3"), "unknown value of kernel '3'"),
+        (("all", "--set", "N=0"), "out of range"),
     ],
 )
-def test_bad_input_is_answered_in_a_sentence(words, said, tmp_path, capsys):
+def test_bad_input_is_answered_in_a_sentence(words, said, tmp_path, capsys, monkeypatch):
     from reduced_dynamics.commands.main import main
 
+    def never(*_):
+        raise AssertionError("performed before all that was given was checked")
+
+    monkeypatch.setattr("reduced_dynamics.experiments.perform.perform", never)
+    monkeypatch.setattr(gallery, "_one", never)
+    monkeypatch.chdir(tmp_path)
     assert main(["experiment", *words]) == 2
     error = capsys.readouterr().err
     assert said in error and "Traceback" not in error
