@@ -93,8 +93,8 @@ def alone(folder: Path) -> Iterator[None]:
     """While one process makes or compiles the module in `folder`, the others wait for its end."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError:  # read-only: nothing will be made here
+        descriptor = os.open(folder, os.O_RDONLY)  # which cannot be locked on Windows
+    except OSError:  # nothing will be made here
         yield
         return
     try:

@@ -23,14 +23,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
 #: What `save_figure` can write, with the metadata that would make two equal figures differ.
 _FORMATS = {
     ".png": {},
     ".pdf": {"CreationDate": None, "ModDate": None},
     ".svg": {"Date": None},
 }
-
 
 # STIX comes with matplotlib, so a figure looks the same on every machine.
 _STYLE = {
@@ -61,27 +59,17 @@ _STYLE = {
     "hatch.color": "#B0B0B0",
 }
 
-
 #: Size of labels and the room one of them takes across its text, in points.
-LABEL_SIZE = 8.0
-
-
-LABEL_PITCH = 9.0
-
+LABEL_SIZE, LABEL_PITCH = 8.0, 9.0
 
 #: The induction head: attention of layer 1 to the previous position, of layer 2 to the right
 #: item, and the read-out of its label.
 HEAD = {"alpha3": "#D55E00", "beta2": "#0072B2", "gamma3": "#009E73"}
-
-
 BRIGHT = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-
-
 _MUTED = (
     "#882255", "#6699CC", "#999933", "#AA4499", "#332288", "#CC6677", "#A6761D", "#E69F00",
     "#555555",
 )  # fmt: skip
-
 
 #: The six scalars of the mixed target: colour and dash. w_Q and w_K often coincide, so one is
 #: dashed.
@@ -93,16 +81,7 @@ MIXED_TARGET = {
     "w_K": ("#7A3500", (0, (1.5, 2.5))),
     "h": (BRIGHT[2], "-"),
 }
-
-
-REST = "#B0B0B0"
-
-
-REST_INK = "#808080"
-
-
-INK = "#404040"
-
+REST, REST_INK, INK = "#B0B0B0", "#808080", "#404040"
 
 _GREEK = re.compile(
     "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|pi|rho|sigma|tau|"

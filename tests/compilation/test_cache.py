@@ -355,8 +355,9 @@ def test_where_the_cache_is(tmp_path, monkeypatch):
 # Processes
 
 SCRIPT = """
-import json, sys, warnings
+import json, logging, sys, warnings
 warnings.simplefilter("error")
+logging.basicConfig(level="INFO", format="%(message)s")
 import sympy as sp, reduced_dynamics as rd
 u, v = sp.symbols("u v", real=True)
 system = rd.gradient_flow((u * v - 1) ** 2 / 2, [u, v], start={u: 0.1, v: 0.2}, name="shared")
@@ -382,6 +383,10 @@ def test_processes_that_build_at_once(tmp_path):
     results = [p.communicate(timeout=120) for p in running]
     assert [p.returncode for p in running] == [0, 0, 0], results
     assert len({out for out, _ in results}) == 1
+    # What one makes, the others wait for.
+    said = [line for _, err in results for line in err.splitlines()]
+    made = [line for line in said if line.startswith(("deriving", "compiling"))]
+    assert made and len(made) == len(set(made)), said
     (package,) = tmp_path.iterdir()
     assert not list(package.glob(".partial*"))
     after = launch(SCRIPT, tmp_path)
