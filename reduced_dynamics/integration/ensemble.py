@@ -186,15 +186,16 @@ class _Arrays:
             values += size
             self._convert(compiled.to_chart, self.starts)
         self.held = np.array([name in clamp for name in system.names])
-        self.watch = single.watches(events, system.names, columns, group.chart)
-        self.levels = np.array([threshold if e.level is None else e.level for e in events], float)
-        self.of_start = np.array([e.of_start for e in events], dtype=bool)
-        self.directions = np.array([e.direction for e in events], dtype=np.int64)
-        self.from_start = np.array(
-            [e.from_start and e.watch not in clamp for e in events], dtype=bool
+        self.events = (
+            single.watches(events, system.names, columns, group.chart),
+            np.array([threshold if e.level is None else e.level for e in events], float),
+            np.array([e.of_start for e in events], dtype=bool),
+            np.array([e.direction for e in events], dtype=np.int64),
+            np.array([e.from_start and e.watch not in clamp for e in events], dtype=bool),
         )
         self.ends = np.ascontiguousarray(group.ends, dtype=float)
-        self.rtol, self.atol = rtol * single.LOCAL[0], atol * single.LOCAL[1]
+        rtol, atol = rtol * single.LOCAL[0], atol * single.LOCAL[1]
+        self.limits = self.ends, rtol, atol, MAX_STEPS
         # The kernel takes times that rise, the same ones for all points of a call.
         self.order = np.argsort(times, axis=1, kind="stable")
         self.times = np.take_along_axis(times, self.order, axis=1)
@@ -204,6 +205,14 @@ class _Arrays:
         self.counts = np.zeros((count, 7), np.int64)
         self.status = np.full(count, NOT_FINITE, np.int64)
         self.reached = np.zeros(count)
+        self.results = (
+            self.event_t,
+            self.final,
+            self.values,
+            self.counts,
+            self.status,
+            self.reached,
+        )
         self.states = np.full((count, times.shape[1], size), np.nan)
 
     def run(self, threads: int, lanes: bool | None):
@@ -277,11 +286,12 @@ class _Arrays:
 
     def _march(self, march, points: np.ndarray) -> None:
         march(
-            points, self.starts, self.par, self.offsets, self.held, self.watch, self.levels,
-            self.of_start, self.directions, self.from_start, self.ends, self.rtol, self.atol,
-            MAX_STEPS, self.times[points[0]].copy(), self.event_t, self.final, self.values,
-            self.counts, self.status, self.reached, self.states,
+            points, self.starts, self.par, self.offsets, self.held, self.events, self.limits,
+            self.times[points[0]].copy(), self.states, self.results,
         )  # fmt: skip
+
+    def _march_lanes(self, march, points: np.ndarray) -> None:
+        march(points, self.starts, self.par, self.offsets, self.events, self.limits, self.results)
 
     def states_at(self) -> np.ndarray:
         """States at the times in the order they were given, shape (points, m, d)."""
@@ -295,13 +305,6 @@ class _Arrays:
             par = self.par[self.offsets[k] : self.offsets[k + 1]]
             table[k] = self.group.compiled.value_table(np.ascontiguousarray(states[k]), par)
         return table
-
-    def _march_lanes(self, march, points: np.ndarray) -> None:
-        march(
-            points, self.starts, self.par, self.offsets, self.watch, self.levels, self.of_start,
-            self.directions, self.from_start, self.ends, self.rtol, self.atol, MAX_STEPS,
-            self.event_t, self.final, self.values, self.counts, self.status, self.reached,
-        )  # fmt: skip
 
 
 def _spread(tasks: list[tuple[int, Callable[[], None]]], threads: int):

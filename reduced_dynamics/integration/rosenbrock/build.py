@@ -22,21 +22,24 @@ SOURCES = (
 _STATE, _TABLE, _CUBE = "float64[::1]", "float64[:, ::1]", "float64[:, :, ::1]"
 _INTS, _FLAGS, _INT_TABLE = "int64[::1]", "boolean[::1]", "int64[:, ::1]"
 
+_TIMES = f"Tuple(({_STATE}, {_TABLE}))"
+#: What is watched, and results of an ensemble; see `kernel.march_points`.
+_EVENTS = f"Tuple(({_INTS}, {_STATE}, {_FLAGS}, {_INTS}, {_FLAGS}))"
+_LIMITS = f"Tuple(({_STATE}, float64, float64, int64))"
+_RESULTS = f"Tuple(({_TABLE}, {_TABLE}, {_TABLE}, {_INT_TABLE}, {_INTS}, {_STATE}))"
+
 SIGNATURES = {
     "march": (
-        _STATE, _STATE, _INTS, _STATE, _FLAGS, _INTS, _STATE, _INTS, "boolean", _STATE, "float64",
-        "float64", "float64", "float64", "int64", _STATE, _TABLE, _STATE, _CUBE, _TABLE, _INTS,
-        _STATE, _INTS, _TABLE,
+        _STATE, _STATE, _INTS, _STATE, _FLAGS,
+        f"Tuple(({_INTS}, {_STATE}, {_INTS}, {_STATE}, boolean))",
+        "Tuple((float64, float64, float64, float64, int64))",
+        _TIMES, f"Tuple(({_STATE}, {_CUBE}, {_TABLE}))",
+        f"Tuple(({_INTS}, {_STATE}, {_INTS}, {_TABLE}))",
     ),
     "march_points": (
-        _INTS, _TABLE, _STATE, _INTS, _FLAGS, _INTS, _STATE, _FLAGS, _INTS, _FLAGS, _STATE,
-        "float64", "float64", "int64", _STATE, _TABLE, _TABLE, _TABLE, _INT_TABLE, _INTS, _STATE,
-        _CUBE,
+        _INTS, _TABLE, _STATE, _INTS, _FLAGS, _EVENTS, _LIMITS, _STATE, _CUBE, _RESULTS,
     ),
-    "march_lanes": (
-        _INTS, _TABLE, _STATE, _INTS, _INTS, _STATE, _FLAGS, _INTS, _FLAGS, _STATE, "float64",
-        "float64", "int64", _TABLE, _TABLE, _TABLE, _INT_TABLE, _INTS, _STATE,
-    ),
+    "march_lanes": (_INTS, _TABLE, _STATE, _INTS, _EVENTS, _LIMITS, _RESULTS),
 }  # fmt: skip
 
 

@@ -66,12 +66,12 @@ def run_rodas(problem: Problem, recorder, progress) -> str:
     z, clock, counts = chart.start.copy(), np.zeros(3), np.zeros(7, np.int64)
     held = np.ascontiguousarray(problem.held)
     watch = watches(events, problem.system.names, problem.columns, charted)
-    directions = np.array([e.direction for e in events])
-    seen = np.full(len(watch), np.nan)
+    directions = np.array([e.direction for e in events], dtype=np.int64)
+    watching = watch, problem.levels, directions, np.full(len(watch), np.nan), False
+    asked = np.empty(0), np.empty((0, size))
     room = 2 * MOST
     event, at, sign = np.empty(room, np.int64), np.empty(room), np.empty(room, np.int64)
     where = np.empty((room, size))
-    none, no_states = np.empty(0), np.empty((0, size))
     started = set(recorder.seen)
     taken, chunk = 0, FIRST
     mark = (0, 0.0)  # steps and time when it was last looked whether they advance
@@ -81,12 +81,14 @@ def run_rodas(problem: Problem, recorder, progress) -> str:
         own_nodes, own_values = nodes, values
         if charted:
             own_nodes, own_values = np.empty_like(nodes), np.empty((chunk, values.shape[1] + size))
+        limits = (
+            float(problem.t_end), options.rtol * LOCAL[0], options.atol * LOCAL[1],
+            float(options.max_step), problem.most_steps,
+        )  # fmt: skip
         began = time.perf_counter()
         status = march(
-            z, clock, counts, problem.par, held, watch, problem.levels, directions, False, seen,
-            problem.t_end, options.rtol * LOCAL[0], options.atol * LOCAL[1], options.max_step,
-            problem.most_steps, none, no_states, reached, own_nodes, own_values, event, at, sign,
-            where,
+            z, clock, counts, problem.par, held, watching, limits, asked,
+            (reached, own_nodes, own_values), (event, at, sign, where),
         )  # fmt: skip
         seconds = time.perf_counter() - began
         if seconds < 0.5 * PAUSE:
