@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+#: Trajectories, reduced or full, each with how its lines are drawn.
+Curves = Sequence[tuple[Trajectory, Mapping[str, Any]]]
 #: The lowest log10 p that is drawn; curves leave through it.
 _LOWEST = -95.0
 #: So many subsets are named, those with the largest p at the end.
@@ -90,13 +93,49 @@ def _selector(trajectory: Trajectory, ax: Axes, t: np.ndarray, keep: np.ndarray)
         subset = name.removeprefix("p_")
         colour = colours[subset]
         ax.plot(t, shown, color=colour)
-        text = r"$\emptyset$" if subset == "empty" else "{" + ",".join(subset) + "}"
-        curves.append((np.maximum(shown, _LOWEST), text, colour))
+        curves.append((np.maximum(shown, _LOWEST), subset_text(subset), colour))
     if (others := len(order) - _NAMED) > 0:
         curves.append((np.array([_LOWEST]), f"{others} others", _OTHERS))
     ax.set_ylim(_LOWEST, 3.0)
     ax.set_ylabel(r"$\log_{10} p$")
     label_ends(ax, curves)
+
+
+def subset_text(label: str) -> str:
+    """A subset of heads in a figure: ``"12"`` as {1,2}."""
+    return r"$\emptyset$" if label == "empty" else "{" + ",".join(label) + "}"
+
+
+def draw_scalar(ax: Axes, name: str, curves: Curves, points: Sequence[tuple[float, float]]) -> None:
+    """A scalar along trajectories, from their second row on, and points beside them."""
+    for trajectory, look in curves:
+        ax.plot(trajectory.t[1:], trajectory[name][1:], **look)
+    _draw_points(ax, points, "black")
+
+
+def draw_subsets(
+    ax: Axes,
+    labels: Sequence[str],
+    curves: Curves,
+    points: Mapping[str, Sequence[tuple[float, float]]],
+) -> None:
+    """log10 p of every subset along trajectories, named where the first of these end."""
+    ends = []
+    for k, (label, colour) in enumerate(subset_colours(labels).items()):
+        shown = [log10_p(one.z[:, : len(labels)])[1:, k] for one, _ in curves]
+        for (one, look), values in zip(curves, shown, strict=True):
+            ax.plot(one.t[1:], values, **{**look, "color": colour})
+        _draw_points(ax, points[label], colour)
+        ends.append((np.maximum(shown[0], _LOWEST), subset_text(label), colour))
+    ax.set_ylim(_LOWEST, 4.0)
+    ax.set_ylabel(r"$\log_{10} p$ of a subset")
+    label_ends(ax, ends)
+
+
+def _draw_points(ax: Axes, points: Sequence[tuple[float, float]], colour: str) -> None:
+    if points:
+        look = {"marker": "o", "markersize": 3.2, "linestyle": "none", "label": "recorded run"}
+        ax.plot(*zip(*points, strict=True), color=colour, clip_on=False, zorder=4, **look)
 
 
 def draw_heads(ax: Axes, weights: np.ndarray, title: str) -> None:

@@ -95,11 +95,8 @@ def judge(numbers):
 
 
 def draw(result):
-    return step_figure(result.numbers["rows"])
-
-
-def step_figure(rows):
     """How far descent is from the flow against its step, beside first order."""
+    rows = result.numbers["rows"]
     with style():
         title = "chen: gradient descent against the flow at the same time"
         figure, axes = grid(1, 1, title, right=1.2)

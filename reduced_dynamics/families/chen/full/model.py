@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit
 
 from derivations.chen.selector import subsets
-from reduced_dynamics.core.errors import InputError, unknown, whole_numbers
+from reduced_dynamics.core.errors import unknown
 from reduced_dynamics.families.chen.full.windows import Windows
 
 LOSSES = ("log", "ce")
@@ -35,21 +35,6 @@ class Weights(NamedTuple):
     c: np.ndarray
     W: np.ndarray
     a: np.ndarray
-
-
-def check_subsets(H: int, degree: int) -> None:
-    """Refuse sizes that have no subsets.
-
-    Raises
-    ------
-    InputError
-    """
-    whole_numbers(H=H)
-    if not isinstance(degree, int | np.integer) or not 0 <= degree <= H:
-        raise InputError(
-            f"degree = {degree!r} must be an integer from 0 to H = {H}: a subset has no more heads "
-            "than there are"
-        )
 
 
 def initial_weights(
