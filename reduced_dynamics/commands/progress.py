@@ -36,6 +36,12 @@ class Reporter:
         self.stream.flush()
         self.shown = True
 
+    def __enter__(self) -> "Reporter":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
     def close(self) -> None:
         """Clear the line; what comes next is other work."""
         self.begun = (0.0, math.inf)

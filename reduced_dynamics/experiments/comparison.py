@@ -162,6 +162,11 @@ def rms(error: np.ndarray | None) -> float:
     return np.nan if error is None else float(np.sqrt(np.mean(np.sum(error**2, axis=1))))
 
 
+def largest(error: np.ndarray | None) -> float | None:
+    """The largest error of any coordinate at any time; None if there is none."""
+    return None if error is None else float(np.abs(error).max())
+
+
 @dataclass(frozen=True)
 class Job:
     """One comparison to be made: how the full model is trained, and what it should follow.
