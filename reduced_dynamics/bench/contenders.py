@@ -7,6 +7,7 @@ A contender is a function of a `Case`, a relative tolerance and a number of poin
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +48,19 @@ class Outcome:
 
 
 Solve = Callable[[Case, float, int], Outcome]
+
+
+def once(make: Callable[[Problem], Any]) -> Callable[[Problem], Any]:
+    """What is compiled for a problem, kept for others of the same equations."""
+    known: dict[str, Any] = {}
+
+    def compiled(problem: Problem) -> Any:
+        key = problem.compiled.source
+        if key not in known:
+            known[key] = make(problem)
+        return known[key]
+
+    return compiled
 
 
 def scipy_method(method: str) -> Solve:
@@ -101,17 +115,13 @@ def _watchers(problem: Problem) -> list[Callable]:
     """What `solve_ivp` takes as events, those of the system."""
 
     def watch(event, level):
-        if event.watch in problem.columns:
-            column = problem.columns[event.watch]
+        column = problem.columns.get(event.watch)
+        place = problem.system.index(event.watch) if column is None else None
 
-            def function(t, z):
-                return problem.compiled.value_table(z[None], problem.par)[0, column] - level
-
-        else:
-            place = problem.system.index(event.watch)
-
-            def function(t, z):
+        def function(t, z):
+            if column is None:
                 return z[place] - level
+            return problem.compiled.value_table(z[None], problem.par)[0, column] - level
 
         function.direction = event.direction
         return function
@@ -150,8 +160,7 @@ def sundae() -> Solve:
             row = np.full(len(watchers), np.nan)
             if solution.t_events is not None:
                 for t, which in zip(solution.t_events, solution.i_events, strict=True):
-                    for k in np.flatnonzero(which):
-                        row[k] = t if np.isnan(row[k]) else row[k]
+                    row[(np.asarray(which) != 0) & np.isnan(row)] = t
             events.append(row)
             rhs.append(solution.nfev)
             steps.append(len(solution.t) - 1)

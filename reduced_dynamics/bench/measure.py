@@ -9,7 +9,7 @@ import importlib.util
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -196,11 +196,3 @@ def _throughput(case: Case, lanes: bool, calls: int = 20_000) -> float:
         loop(times, *arguments)
         best = min(best, (time.thread_time() - began) / (times * len(states) * wide))
     return best
-
-
-def as_dict(row: Row) -> dict:
-    """The row for JSON: what is not a number is null."""
-    return {
-        k: None if isinstance(v, float) and not np.isfinite(v) else v
-        for k, v in asdict(row).items()
-    }

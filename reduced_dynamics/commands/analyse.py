@@ -191,11 +191,7 @@ def _spectrum(system: ReducedSystem, parameters, integration, options):
     trajectory = _run(system, parameters, integration, at=at or ())
     found, title = spectrum(trajectory, system, at=at), _title(system, trajectory.parameters)
     steps = range(len(at)) if at else np.unique(np.linspace(0, len(found.t) - 1, 12).astype(int))
-    text = [
-        title,
-        "",
-        f"  {'t':>12} {'largest':>12} {'smallest':>12} {'stiffness':>12}",
-    ]
+    text = [title, "", f"  {'t':>12} {'largest':>12} {'smallest':>12} {'stiffness':>12}"]
     text += [
         f"  {found.t[k]:12.6g} {found.growth[k]:12.4g} {found.eigenvalues[k].real.min():12.4g} "
         f"{found.stiffness[k]:12.4g}"

@@ -119,10 +119,12 @@ def number(name: str, value: Any) -> float:
     return result
 
 
-def whole(name: str, value: Any, least: float = -math.inf, kind: str = "a whole number") -> int:
-    """A whole number, `least` or more, from text, for option `name`."""
+def whole(
+    name: str, value: Any, least=-math.inf, most=math.inf, kind: str = "a whole number"
+) -> int:
+    """A whole number from `least` to `most`, from text, for option `name`."""
     found = number(name, value)
-    if found != int(found) or found < least:
+    if found != int(found) or not least <= found <= most:
         raise InputError(f"--{name} takes {kind}, not {value}")
     return int(found)
 

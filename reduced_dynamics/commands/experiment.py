@@ -103,7 +103,7 @@ def _gather(options) -> tuple[dict[str, Any], dict[str, Any]]:
             settings[name] = chosen[name]
     chosen["size"] = chosen["size"] or "full"
     count = chosen["workers"] or 1
-    chosen["workers"] = whole("workers", count, 1, "a positive whole number")
+    chosen["workers"] = whole("workers", count, 1, kind="a positive whole number")
     return settings, chosen
 
 

@@ -101,17 +101,14 @@ def _gather(options, model) -> tuple[dict[str, Any], dict[str, Any], dict[str, A
     for one, other, what in (("t-end", "steps", "when to stop"), ("seed", "seeds", "which seeds")):
         if own[one] is not None and own[other] is not None:
             raise InputError(f"--{one} and --{other} both say {what}; give one of the two")
-    chosen: dict[str, Any] = {"seeds": model.seeds, "clamp": tables["clamp"]}
-    for name, meant in (
-        ("t-end", lambda value: value),
-        ("steps", lambda value: whole("steps", value)),
-        ("at", times),
-        ("seed", lambda value: [whole("seed", value)]),
-        ("seeds", lambda value: value),
-    ):
-        if own[name] is not None:
-            chosen["seeds" if name == "seed" else name.replace("-", "_")] = meant(own[name])
-    return tables["set"], chosen, {k: own[k] for k in _FILES}
+    chosen = {
+        "t_end": own["t-end"],
+        "steps": None if own["steps"] is None else whole("steps", own["steps"]),
+        "at": None if own["at"] is None else times(own["at"]),
+        "seeds": own["seeds"] if own["seed"] is None else [whole("seed", own["seed"])],
+    }
+    chosen = {"seeds": model.seeds} | {k: v for k, v in chosen.items() if v is not None}
+    return tables["set"], chosen | {"clamp": tables["clamp"]}, {k: own[k] for k in _FILES}
 
 
 class Stopped(KeyboardInterrupt):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import string
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -137,13 +136,6 @@ def fill(text: str, numbers: Mapping[str, Any]) -> str:
         If a field names no number.
     """
     return _Filler().vformat(text, (), numbers)
-
-
-def wrapped(finding: Finding) -> list[str]:
-    """A finding's lines of text."""
-    return textwrap.wrap(
-        str(finding), WIDTH, initial_indent="  ", subsequent_indent=" " * 6, break_long_words=False
-    )
 
 
 def tally(findings: Sequence[Finding]) -> dict[str, int]:

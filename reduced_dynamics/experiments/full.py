@@ -98,14 +98,9 @@ class FullModel:
         checkpoint=None,
         **options: Any,
     ) -> Comparison:
-        """Train once and lay the reduced flow over the trajectory; `options` are those of `plan`.
+        """Train once and lay the reduced flow over the trajectory.
 
-        Raises
-        ------
-        InputError
-            For anything that is impossible or contradicts itself.
-        TrainingInterrupted, DivergedError
-            With the full model's trajectory so far, for `Job.compare`.
+        `options` are those of `plan`; errors are those of `Job.trained` and `Job.compare`.
         """
         (job,) = self.plan(system, parameters, seeds=[seed], **options)
         return job.run(progress, checkpoint)

@@ -12,24 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from reduced_dynamics.core.errors import (
-    InputError,
-    ReducedDynamicsError,
-    check_interrupt,
-    unknown,
-)
+from reduced_dynamics.core.errors import InputError, ReducedDynamicsError, check_interrupt, unknown
 from reduced_dynamics.experiments import page
 from reduced_dynamics.experiments.experiment import Context, Experiment
-from reduced_dynamics.experiments.perform import (
-    ExperimentInterrupted,
-    perform,
-    source,
-    versions,
-)
+from reduced_dynamics.experiments.perform import ExperimentInterrupted, perform, source
 from reduced_dynamics.experiments.result import Result
 from reduced_dynamics.experiments.setting import collect
 from reduced_dynamics.io import files
 from reduced_dynamics.io.jsonable import plain
+from reduced_dynamics.io.versions import versions
 from reduced_dynamics.plotting.style import save_figure
 
 

@@ -8,13 +8,19 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from reduced_dynamics.compilation import cache
-from reduced_dynamics.core.errors import InputError, ReducedDynamicsError, check_interrupt
+from reduced_dynamics.core.errors import (
+    InputError,
+    ReducedDynamicsError,
+    check_interrupt,
+    whole_numbers,
+)
 from reduced_dynamics.core.identity import identity
 from reduced_dynamics.experiments.experiment import Conclusion, Context, Experiment
 from reduced_dynamics.experiments.result import Result
@@ -67,8 +73,7 @@ def perform(
         If a part fails; the others that were done are kept.
     """
     context = context or Context()
-    if not isinstance(context.workers, int) or context.workers < 1:
-        raise InputError(f"workers must be a positive integer, not {context.workers!r}")
+    whole_numbers(workers=context.workers)
     settings = collect(experiment.settings, given or {}, context.size, experiment.name)
     parts = dict(experiment.parts(settings))
     folder = _folder(experiment, settings, context)
@@ -181,27 +186,25 @@ def _work(
     left = {key: arguments for key, arguments in parts.items() if key not in done}
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
+    task = partial(_one, experiment, settings, folder)
     many = len(parts) > 1
     if context.workers == 1 or len(left) < 2:
         for count, (key, arguments) in enumerate(left.items(), start=len(done)):
             context.progress(f"part {key}", count / len(parts))
             inner = experiment.within(context, folder, key, many)
-            yield key, _one(experiment, settings, key, arguments, inner, folder)
+            yield key, task(key, arguments, inner)
         return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(context.workers, len(left)), mp_context=spawn) as pool:
         # Another process can show no progress of its own.
         quiet = Context(context.size)
         tasks = {
-            pool.submit(
-                _one, experiment, settings, key, arguments,
-                experiment.within(quiet, folder, key, many=False), folder,
-            ): key
+            pool.submit(task, key, arguments, experiment.within(quiet, folder, key, False)): key
             for key, arguments in left.items()
-        }  # fmt: skip
+        }
         try:
-            for count, task in enumerate(as_completed(tasks), start=len(done) + 1):
-                yield tasks[task], task.result()
+            for count, made in enumerate(as_completed(tasks), start=len(done) + 1):
+                yield tasks[made], made.result()
                 context.progress(f"{count} of {len(parts)} parts", count / len(parts))
         except BaseException:
             # What has begun ends, and is kept.
@@ -212,10 +215,10 @@ def _work(
 def _one(
     experiment: Experiment,
     settings: Settings,
+    folder: Path,
     key: str,
     arguments: Any,
     context: Context,
-    folder: Path,
 ) -> Any:
     """One part's outcome, kept and read back, so that it is the same now and after a restart."""
     content = bundle.encode(experiment.work(settings, arguments, context))

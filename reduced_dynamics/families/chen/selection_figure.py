@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from reduced_dynamics.core.trajectory import Trajectory
 from reduced_dynamics.families.chen.population import log10_p
-from reduced_dynamics.plotting.style import (
-    INK,
-    finish,
-    grid,
-    label_ends,
-    style,
-    subset_colours,
-)
+from reduced_dynamics.plotting.style import INK, finish, grid, label_ends, style, subset_colours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,10 +48,10 @@ def selection_figure(trajectory: Trajectory) -> Figure:
         title = f"{trajectory.system}: " + ", ".join(f"{k} = {v}" for k, v in values.items())
         figure, axes = grid(2, 2, title, gap=1.0, between=0.55, above=0.2, right=0.25)
         (ax_p, ax_start), (ax_a, ax_end) = axes
-        keep = trajectory.t > 0
-        t = trajectory.t[keep]
-        _selector(trajectory, ax_p, t, keep)
-        ax_a.plot(t, trajectory["a"][keep], color=INK)
+        t = trajectory.t[1:]
+        names = [n for n in trajectory.observables if n.startswith("p_") and n != "p_top"]
+        draw_subsets(ax_p, [n.removeprefix("p_") for n in names], [(trajectory, {})])
+        draw_scalar(ax_a, "a", [(trajectory, {"color": INK})])
         ax_a.set_ylabel("$a$")
         for ax in (ax_p, ax_a):
             ax.set_xscale("log")
@@ -79,34 +73,14 @@ def _begin(trajectory: Trajectory, t: np.ndarray) -> float:
     return float(max(t[0], selected / 100, t[-1] * 1e-9)) if t[0] < t[-1] else t[0] / 2
 
 
-def _selector(trajectory: Trajectory, ax: Axes, t: np.ndarray, keep: np.ndarray) -> None:
-    names = [n for n in trajectory.observables if n.startswith("p_") and n != "p_top"]
-    logs = log10_p(np.array([trajectory[n.replace("p_", "c_", 1)] for n in names]).T)
-    order = np.argsort(-logs[-1])
-    curves = []
-    colours = subset_colours([name.removeprefix("p_") for name in names])
-    for k, column in enumerate(order):
-        name, shown = names[column], logs[keep, column]
-        if k >= _NAMED:
-            ax.plot(t, shown, color=_OTHERS, linewidth=0.6, zorder=1)
-            continue
-        subset = name.removeprefix("p_")
-        colour = colours[subset]
-        ax.plot(t, shown, color=colour)
-        curves.append((np.maximum(shown, _LOWEST), subset_text(subset), colour))
-    if (others := len(order) - _NAMED) > 0:
-        curves.append((np.array([_LOWEST]), f"{others} others", _OTHERS))
-    ax.set_ylim(_LOWEST, 3.0)
-    ax.set_ylabel(r"$\log_{10} p$")
-    label_ends(ax, curves)
-
-
 def subset_text(label: str) -> str:
     """A subset of heads in a figure: ``"12"`` as {1,2}."""
     return r"$\emptyset$" if label == "empty" else "{" + ",".join(label) + "}"
 
 
-def draw_scalar(ax: Axes, name: str, curves: Curves, points: Sequence[tuple[float, float]]) -> None:
+def draw_scalar(
+    ax: Axes, name: str, curves: Curves, points: Sequence[tuple[float, float]] = ()
+) -> None:
     """A scalar along trajectories, from their second row on, and points beside them."""
     for trajectory, look in curves:
         ax.plot(trajectory.t[1:], trajectory[name][1:], **look)
@@ -117,16 +91,24 @@ def draw_subsets(
     ax: Axes,
     labels: Sequence[str],
     curves: Curves,
-    points: Mapping[str, Sequence[tuple[float, float]]],
+    points: Mapping[str, Sequence[tuple[float, float]]] = MappingProxyType({}),
 ) -> None:
-    """log10 p of every subset along trajectories, named where the first of these end."""
-    ends = []
-    for k, (label, colour) in enumerate(subset_colours(labels).items()):
-        shown = [log10_p(one.z[:, : len(labels)])[1:, k] for one, _ in curves]
-        for (one, look), values in zip(curves, shown, strict=True):
-            ax.plot(one.t[1:], values, **{**look, "color": colour})
-        _draw_points(ax, points[label], colour)
-        ends.append((np.maximum(shown[0], _LOWEST), subset_text(label), colour))
+    """log10 p of every subset along trajectories; the largest are named where the first ends."""
+    logs = [log10_p(one.z[:, : len(labels)]) for one, _ in curves]
+    colours, ends = subset_colours(labels), []
+    for k, column in enumerate(np.argsort(-logs[0][-1])):
+        label = labels[column]
+        colour, faint = colours[label], {}
+        if k >= _NAMED:
+            colour, faint = _OTHERS, {"linewidth": 0.6, "zorder": 1}
+        else:
+            values = np.maximum(logs[0][1:, column], _LOWEST)
+            ends.append((values, subset_text(label), colour))
+        for (one, look), each in zip(curves, logs, strict=True):
+            ax.plot(one.t[1:], each[1:, column], **{**look, "color": colour, **faint})
+        _draw_points(ax, points.get(label, ()), colour)
+    if (others := len(labels) - _NAMED) > 0:
+        ends.append((np.array([_LOWEST]), f"{others} others", _OTHERS))
     ax.set_ylim(_LOWEST, 4.0)
     ax.set_ylabel(r"$\log_{10} p$ of a subset")
     label_ends(ax, ends)

@@ -1,6 +1,7 @@
 """chen.criterion: does the information criterion, known before training, predict the winner?"""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 
@@ -51,14 +52,14 @@ def work(settings, setting, context):
     found = population.criterion(values)
     flow = _until_selected(values, settings.t_end, context.progress)
     won = population.winner(flow)
-    saturated, lead = _first(found.subsets, found.saturated)
+    saturated = replace(found, growth=found.saturated)
     return setting | {
         "winner": won,
         "T_selected": flow.events["T_selected"],
         "predicted": found.winner,
         "gap": found.gap,
-        "saturated": saturated,
-        "saturated_gap": lead,
+        "saturated": saturated.winner,
+        "saturated_gap": saturated.gap,
         "subsets": list(found.subsets),
         "scores": np.asarray(found.actual),
         "saturated_scores": np.asarray(found.saturated),
@@ -73,12 +74,6 @@ def _until_selected(values, t_end: float, progress):
         if flow.events["T_selected"] is not None or horizon >= t_end:
             return flow
         horizon = min(10.0 * horizon, t_end)
-
-
-def _first(names, scores: np.ndarray) -> tuple[str, float]:
-    order = np.argsort(-scores)
-    lead = (scores[order[0]] - scores[order[1]]) / scores[order[0]] if len(scores) > 1 else 1.0
-    return names[int(order[0])], float(lead)
 
 
 def conclude(settings, outcomes):

@@ -90,16 +90,7 @@ def accuracy(o: np.ndarray, target: np.ndarray) -> float:
 def loss_and_gradient(
     weights: Weights, windows: Windows, loss: str = "ce", eps: float = 1e-8
 ) -> tuple[float, Weights]:
-    """The loss averaged over all sequences, and its gradient by c, W and a.
-
-    Parameters
-    ----------
-    weights : Weights
-    windows : Windows
-    loss : {"log", "ce"}
-    eps : float
-        ε of loss `log`.
-    """
+    """The loss averaged over all sequences, and its gradient by c, W and a; see `losses`."""
     a, p, chain = float(weights.a), selection(weights.c), _chain(len(weights.c), windows.H)
     scores = _copy(weights.W, windows.head_tokens)
     kappa = _select(scores, windows.heads, p, *chain)

@@ -58,11 +58,6 @@ class Windows:
     def __len__(self) -> int:
         return len(self.target)
 
-    @property
-    def patterns(self) -> int:
-        """P, the number of different pairs of windows."""
-        return self.heads.shape[1]
-
 
 def check_windows(count: int, S: int, L: int, H: int) -> None:
     """Raise `InputError` unless `count` sequences can be compressed for H heads."""
