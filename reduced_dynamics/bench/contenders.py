@@ -63,34 +63,30 @@ def once(make: Callable[[Problem], Any]) -> Callable[[Problem], Any]:
     return compiled
 
 
-def scipy_method(method: str) -> Solve:
+def scipy_method(method: str, case: Case, rtol: float, count: int) -> Outcome:
     """scipy as people use it: compiled right-hand side and Jacobian, events as functions."""
+    from scipy.integrate import solve_ivp
 
-    def solve(case: Case, rtol: float, count: int) -> Outcome:
-        from scipy.integrate import solve_ivp
-
-        events, steps, rhs = [], [], []
-        began = time.thread_time()
-        for problem in case.problems[:count]:
-            found = solve_ivp(
-                lambda t, z, p=problem: p.compiled.flow(t, z, p.par),
-                (0.0, problem.t_end),
-                problem.z0,
-                method=method,
-                jac=lambda t, z, p=problem: p.compiled.jacobian(t, z, p.par),
-                events=_watchers(problem),
-                rtol=rtol,
-                atol=rtol * ABSOLUTE,
-            )
-            if not found.success:
-                raise ArithmeticError(found.message)
-            events.append([t[0] if len(t) else np.nan for t in found.t_events])
-            steps.append(len(found.t) - 1)
-            rhs.append(found.nfev)
-        seconds = time.thread_time() - began
-        return Outcome(seconds, np.array(events), float(np.mean(steps)), float(np.mean(rhs)))
-
-    return solve
+    events, steps, rhs = [], [], []
+    began = time.thread_time()
+    for problem in case.problems[:count]:
+        found = solve_ivp(
+            lambda t, z, p=problem: p.compiled.flow(t, z, p.par),
+            (0.0, problem.t_end),
+            problem.z0,
+            method=method,
+            jac=lambda t, z, p=problem: p.compiled.jacobian(t, z, p.par),
+            events=_watchers(problem),
+            rtol=rtol,
+            atol=rtol * ABSOLUTE,
+        )
+        if not found.success:
+            raise ArithmeticError(found.message)
+        events.append([t[0] if len(t) else np.nan for t in found.t_events])
+        steps.append(len(found.t) - 1)
+        rhs.append(found.nfev)
+    seconds = time.thread_time() - began
+    return Outcome(seconds, np.array(events), float(np.mean(steps)), float(np.mean(rhs)))
 
 
 def _in_place(problem: Problem) -> tuple[Callable, Callable, Callable]:

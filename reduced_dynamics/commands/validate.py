@@ -127,7 +127,14 @@ def _run(jobs: Sequence[Job], wanted) -> tuple[Done, Exception | Stopped | None]
         or None.
     """
     alone = len(jobs) == 1
-    _check_targets(jobs, alone, wanted)
+    # Files that could not be written are refused before anything is computed.
+    if wanted["plot"]:
+        check_target(wanted["plot"])
+    for job in jobs:
+        if wanted["out"]:
+            storage.check_target(_own(job, alone, wanted["out"]))
+        if wanted["checkpoint"]:
+            files.check_target(_own(job, alone, wanted["checkpoint"]), [".npz"])
     done, stopped = [], None
     for count, job in enumerate(jobs, start=1):
         label = "" if alone else f"{job.label} ({count} of {len(jobs)}): "
@@ -155,17 +162,6 @@ def _run(jobs: Sequence[Job], wanted) -> tuple[Done, Exception | Stopped | None]
 
 def _own(job: Job, alone: bool, path: str) -> str:
     return path if alone else job.file(path)
-
-
-def _check_targets(jobs: Sequence[Job], alone: bool, wanted) -> None:
-    """Refuse files that could not be written, before anything is computed."""
-    if wanted["plot"]:
-        check_target(wanted["plot"])
-    for job in jobs:
-        if wanted["out"]:
-            storage.check_target(_own(job, alone, wanted["out"]))
-        if wanted["checkpoint"]:
-            files.check_target(_own(job, alone, wanted["checkpoint"]), [".npz"])
 
 
 # Reports

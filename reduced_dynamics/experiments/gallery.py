@@ -26,18 +26,9 @@ from reduced_dynamics.plotting.style import save_figure
 
 @dataclass(frozen=True)
 class Entry:
-    """What became of one experiment.
+    """What became of one experiment: "made", "kept" or "failed".
 
-    Attributes
-    ----------
-    name : str
-    state : {"made", "kept", "failed"}
-    result : Result or None
-        None if it failed.
-    error : str
-        Why it failed.
-    exit_code : int
-        0, or that of the error.
+    Where it failed there is no result, but why it did and the exit code of the error.
     """
 
     name: str

@@ -5,7 +5,7 @@ import json
 import multiprocessing
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
 from functools import partial
@@ -32,13 +32,7 @@ from reduced_dynamics.training.loop import TrainingInterrupted
 
 
 class ExperimentInterrupted(ReducedDynamicsError):
-    """An experiment was interrupted (exit 130); the parts that were done are kept.
-
-    Attributes
-    ----------
-    done, total : int
-        Parts.
-    """
+    """An experiment was interrupted (exit 130); the `done` of its `total` parts are kept."""
 
     exit_code = 130
 
@@ -80,44 +74,33 @@ def perform(
     begun = time.monotonic()
     outcomes = _kept(folder, parts)
     try:
-        for key, outcome in _work(experiment, settings, parts, outcomes, folder, context):
+        task = partial(_one, experiment, settings, folder)
+        for key, outcome in _work(task, parts, outcomes, folder, context):
             outcomes[key] = outcome
     except (KeyboardInterrupt, TrainingInterrupted, SystemError) as stopped:
         if isinstance(stopped, SystemError):
             check_interrupt(stopped)
         raise ExperimentInterrupted(experiment.name, sorted(outcomes), len(parts)) from None
     context.progress("concluding", 1.0)
-    ordered = {key: outcomes[key] for key in parts}
-    result = conclude(experiment, settings, ordered, context.size, time.monotonic() - begun)
-    shutil.rmtree(folder, ignore_errors=True)
-    return result
-
-
-def conclude(
-    experiment: Experiment,
-    settings: Settings,
-    outcomes: Mapping[str, Any],
-    size: str,
-    wall_s: float,
-) -> Result:
-    """The result that follows from the parts."""
-    found = experiment.conclude(settings, outcomes)
+    wall_s = time.monotonic() - begun
+    found = experiment.conclude(settings, {key: outcomes[key] for key in parts})
     numbers = plain(found.numbers)
-    findings = tuple(finding.filled(numbers) for finding in experiment.judge(numbers))
-    return Result(
+    result = Result(
         experiment=experiment.name,
-        size=size,
+        size=context.size,
         settings=plain(settings),
         numbers=numbers,
-        findings=findings,
+        findings=tuple(finding.filled(numbers) for finding in experiment.judge(numbers)),
         data=_dataset(found, settings),
         trajectories=dict(found.trajectories),
-        command=command(experiment, settings, size),
+        command=command(experiment, settings, context.size),
         versions=versions(),
         source=source(experiment),
         wall_s=wall_s,
         declared=experiment,
     )
+    shutil.rmtree(folder, ignore_errors=True)
+    return result
 
 
 def command(experiment: Experiment, settings: Mapping[str, Any], size: str) -> str:
@@ -175,31 +158,28 @@ def _kept(folder: Path, parts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _work(
-    experiment: Experiment,
-    settings: Settings,
+    task: Callable,
     parts: Mapping[str, Any],
     done: Mapping[str, Any],
     folder: Path,
     context: Context,
 ) -> Iterator[tuple[str, Any]]:
-    """The parts that are not done yet, each as soon as it is."""
+    """The outcomes of the parts that are not done yet, each as soon as `task` has it."""
     left = {key: arguments for key, arguments in parts.items() if key not in done}
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-    task = partial(_one, experiment, settings, folder)
     many = len(parts) > 1
     if context.workers == 1 or len(left) < 2:
         for count, (key, arguments) in enumerate(left.items(), start=len(done)):
             context.progress(f"part {key}", count / len(parts))
-            inner = experiment.within(context, folder, key, many)
-            yield key, task(key, arguments, inner)
+            yield key, task(key, arguments, context.within(folder, key, many))
         return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(context.workers, len(left)), mp_context=spawn) as pool:
         # Another process can show no progress of its own.
         quiet = Context(context.size)
         tasks = {
-            pool.submit(task, key, arguments, experiment.within(quiet, folder, key, False)): key
+            pool.submit(task, key, arguments, quiet.within(folder, key, False)): key
             for key, arguments in left.items()
         }
         try:

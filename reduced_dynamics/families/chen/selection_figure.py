@@ -38,10 +38,7 @@ def copied(trajectory: Trajectory, row: int) -> np.ndarray:
 def selection_figure(trajectory: Trajectory) -> Figure:
     """p of every subset and a against logarithmic time, the heads' attention at start and end.
 
-    Parameters
-    ----------
-    trajectory : Trajectory
-        Of `chen`, reduced or full, with observables ``p_…``.
+    Of a trajectory of `chen`, reduced or full, with observables ``p_…``.
     """
     with style():
         values = {k: trajectory.parameters[k] for k in _SHOWN if k in trajectory.parameters}

@@ -30,8 +30,6 @@ from reduced_dynamics.integration.one import integrate, report_at
 
 #: Where a trained model is tested: lengths, and concentrations of the prior on kernels.
 LENGTHS, PRIORS = (10, 25, 50, 100, 200, 400), (0.03, 0.1, 0.3, 1.0, 3.0)
-#: Fresh sequences of every test.
-TESTED = 10_000
 
 
 def plan(parameters: Mapping[str, Any] | None = None, **options: Any) -> list[Job]:
@@ -92,26 +90,14 @@ def transfer(
     config: MarkovConfig,
     lengths: Sequence[int] = LENGTHS,
     priors: Sequence[float] = PRIORS,
-    count: int = TESTED,
+    count: int = 10_000,
 ) -> list[dict[str, Any]]:
     """The trained model on fresh sequences of other lengths and from other kernels.
 
-    Parameters
-    ----------
-    full : Trajectory
-        Of `train_markov`.
-    config : MarkovConfig
-    lengths : sequence of int
-        Lengths of the input, the prior being that of training.
-    priors : sequence of float
-        Concentrations δ, the length being that of training.
-    count : int
-        Sequences of every test, the same for all models compared; seeded by the training's seed.
-
-    Returns
-    -------
-    list of dict
-        Rows of L, dirichlet, unmatched and the keys of `compare`, two (losses) for every test.
+    Rows of L, dirichlet, unmatched and the keys of `compare`, two (losses) for every test. At
+    other lengths of the input the prior is that of training, with other concentrations δ the
+    length. The `count` sequences of a test are the same for all models compared; they are seeded
+    by the training's seed.
     """
     tests = [(L, config.dirichlet) for L in lengths] + [(config.L, d) for d in priors]
     tests = list(dict.fromkeys(tests))
@@ -133,16 +119,8 @@ def transfer(
 def population(job: Job, t_end: float, dynamics: str = "flow", progress=None) -> Trajectory | None:
     """The reduced system's trajectory: the same model on infinitely many sequences.
 
-    Parameters
-    ----------
-    job : Job
-        Any seed's.
-    t_end : float
-    dynamics : {"flow", "gd"}
-        Gradient flow, or descent with the full model's own steps, a thousand at most; None if
-        that diverges.
-    progress : callable, optional
-        That of `integrate`.
+    `job` is any seed's. By gradient flow, or with "gd" by descent with the full model's own steps,
+    a thousand at most; None if that diverges.
     """
     options = {"t_end": t_end, "dynamics": dynamics}
     if dynamics == "gd":
@@ -188,13 +166,7 @@ def summary(job: Job, runs: Sequence[Trajectory]) -> list[dict[str, Any]]:
     Rows of quantity, t, count, mean, sd (nan for one run), recorded and z (None where nothing was
     recorded, or the setting is another). z is recorded − mean over √(sd² + unit²/12), the unit
     being that of the recorded number's last digit; None too where all runs agree, at the start.
-
-    Parameters
-    ----------
-    job : Job
-        Any seed's.
-    runs : sequence of Trajectory
-        Of the full model, one a seed.
+    `job` is any seed's.
     """
     tables = [at_times(run, job) for run in runs]
     found = []

@@ -8,6 +8,7 @@ by itself sees some 200. κ and exp(aκ) are computed once for each pattern; a s
 list of (pattern, state, how often).
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,10 +121,7 @@ def _radix(R: int, S: int) -> np.ndarray:
 
 
 def _numbers(R: int, S: int) -> int:
-    product = 1
-    for factor in _radix(R, S).tolist():
-        product *= factor
-    return product
+    return math.prod(_radix(R, S).tolist())
 
 
 @njit(cache=True, nogil=True)
