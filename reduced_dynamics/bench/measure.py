@@ -82,11 +82,9 @@ def _own(lanes: bool, case: Case, rtol: float, count: int) -> Outcome:
 
 
 def _single(case: Case, rtol: float, count: int) -> Outcome:
+    options = {"t_end": case.t_end, "method": "Rodas5P", "rtol": rtol, "atol": rtol * ABSOLUTE}
     began = time.thread_time()
-    runs = [
-        integrate(case.system, p, t_end=case.t_end, rtol=rtol, atol=rtol * ABSOLUTE)
-        for p in case.parameters[:count]
-    ]
+    runs = [integrate(case.system, p, **options) for p in case.parameters[:count]]
     seconds = time.thread_time() - began
     events = np.array([[np.nan if t is None else t for t in r.events.values()] for r in runs])
     steps = np.mean([r.stats["steps"] + r.stats["rejected"] for r in runs])
