@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,7 +87,7 @@ def draw_subsets(
     ax: Axes,
     labels: Sequence[str],
     curves: Curves,
-    points: Mapping[str, Sequence[tuple[float, float]]] = MappingProxyType({}),
+    points: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> None:
     """log10 p of every subset along trajectories; the largest are named where the first ends."""
     logs = [log10_p(one.z[:, : len(labels)]) for one, _ in curves]
@@ -103,7 +102,7 @@ def draw_subsets(
             ends.append((values, subset_text(label), colour))
         for (one, look), each in zip(curves, logs, strict=True):
             ax.plot(one.t[1:], each[1:, column], **{**look, "color": colour, **faint})
-        _draw_points(ax, points.get(label, ()), colour)
+        _draw_points(ax, points[label] if points else (), colour)
     if (others := len(labels) - _NAMED) > 0:
         ends.append((np.array([_LOWEST]), f"{others} others", _OTHERS))
     ax.set_ylim(_LOWEST, 4.0)
