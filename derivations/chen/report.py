@@ -8,7 +8,7 @@ import sympy as sp
 from sympy.printing.latex import LatexPrinter
 
 from derivations.chen import derive, limits
-from derivations.chen.selector import subsets
+from derivations.chen.selector import label, subsets
 from derivations.core.latex import WIDE, displayed, glyphs, rows
 from derivations.core.report import Article, Check, Equation, Heading, Part, Report
 from derivations.core.residuals import DIGITS, WORKING, numbers, slope_residual, to_digits
@@ -43,7 +43,11 @@ def _line(stage: Stage) -> str:
 
 def _shown(program: Windows) -> Iterator[Stage]:
     """The stages but for the softmaxes over coordinates, which are alike."""
-    yield from (s for s in program.stages if not (s.indices == () and s.over == ()))
+    return (s for s in program.stages if s.indices or s.over)
+
+
+def _set(subset: tuple[int, ...]) -> str:
+    return f"{{{','.join(map(str, subset))}}}"
 
 
 # ---------------------------------------------------------------- checks
@@ -53,46 +57,32 @@ def _enumerated(kernel: Mapping, S: int, n: int, H: int, limit: str):
     """The tables of every query of one kernel, each weighed by its probability."""
     length = derive.window_length(H)
     law = limits.windows(kernel, S, length)
-    queries = list(law)
     tables = {name: {} for name in derive.data(n, H, limit)}
-    for b, query in enumerate(queries):
+    for b, query in enumerate(law):
         tables["share"][b,] = law[query]
         for k in range(S):
             tables["y"][k, b] = kernel[query[: n - 1]][k]
             for lag in range(1, length + 1):
                 tables[f"m{lag}"][k, b] = sp.Integer(query[lag - 1] == k)
         for window, p in law.items():
-            row = kernel[window[: n - 1]]
+            parents = window[: n - 1]
             if limit == "infinite":
                 tables["rho"][*window, b] = p
-            for k in range(S):
-                if limit == "infinite":
-                    tables["pi"][*window[: n - 1], k, b] = row[k]
-                else:
-                    tables["F"][*window, k, b] = p * row[k]
-    return tables, len(queries)
+                tables["pi"] |= {(*parents, k, b): kernel[parents][k] for k in range(S)}
+            else:
+                tables["F"] |= {(*window, k, b): p * kernel[parents][k] for k in range(S)}
+    return tables, len(law)
 
 
 def _explicit(kernel: Mapping, point: Mapping, loss: str) -> sp.Expr:
     """The loss by `limits.explicit_loss` at these coordinates."""
     S, H, degree = SMALL["S"], SMALL["H"], SMALL["degree"]
     squares = {s: sp.exp(point[c]) for s, c in derive.selector(H, degree).items()}
-    total = sp.Add(*squares.values())
+    p = {s: v / sp.Add(*squares.values()) for s, v in squares.items()}
     logits = {k: sp.exp(point[w]) for k, w in derive.copier(H).items()}
-    weights = {
-        (h, j): v / sp.Add(*(logits[h, i] for i in range(H))) for (h, j), v in logits.items()
-    }
-    return limits.explicit_loss(
-        kernel,
-        S,
-        H,
-        {s: v / total for s, v in squares.items()},
-        weights,
-        point[derive.a],
-        loss,
-        EPSILON,
-        derive.NORM_EPSILON,
-    )
+    w = {(h, j): v / sp.Add(*(logits[h, i] for i in range(H))) for (h, j), v in logits.items()}
+    a = point[derive.a]
+    return limits.explicit_loss(kernel, S, H, p, w, a, loss, EPSILON, derive.NORM_EPSILON)
 
 
 def against_the_model(limit: str, loss: str, seed: int = 0) -> tuple[sp.Expr, sp.Expr]:
@@ -167,13 +157,13 @@ def steps() -> Iterator[Heading | Check | str]:
     yield "  two states, one parent, any kernel (1-α, α; β, 1-β):"
     for subset, j in limits.first_order(chain, 2, 2, 2).items():
         found = limits.information(chain, 2, subset)
-        yield f"    J_{{{','.join(map(str, subset))}}} = {_text(sp.factor(found))}"
+        yield f"    J_{_set(subset)} = {_text(sp.factor(found))}"
         yield Check("from the loss, minus the information", sp.cancel(sp.together(j - found)))
     chain = limits.rational_chain(2, 2)
     yield "  two states, two parents, H = 3, a kernel of rational numbers:"
     for subset, j in limits.first_order(chain, 2, 3, 2).items():
         found = limits.information(chain, 2, subset)
-        yield Check(f"{{{','.join(map(str, subset))}}}: {sp.N(found, 8)}", j - found)
+        yield Check(f"{_set(subset)}: {sp.N(found, 8)}", j - found)
 
     yield Heading(
         "Late times: the parents z selected, m = μ(z), π the next state's law, x = exp(-a)"
@@ -280,10 +270,9 @@ def article() -> Article:
         Equation("information", "modified $\\chi^2$ mutual information", chi),
     ]
     for s in subsets(2, 2)[1:]:
-        lags = list(map(str, s))
         found = tex(sp.factor(limits.information(limits.two_state_chain(), 2, s)))
-        shown = f"J_{{{','.join(lags)}}} = {found}"
-        small.append(Equation(f"J{''.join(lags)}", "for two states and one parent", shown))
+        told = "for two states and one parent"
+        small.append(Equation(f"J{label(s)}", told, f"J_{_set(s)} = {found}"))
     ce = (
         r"a = \ln t + \ln \mathrm E_\pi \sum_z\sum_k"
         r"\big(\mathrm{softmax}(\pi)_k - \pi_k\big)\big(\mu_k - \pi_k\big)"

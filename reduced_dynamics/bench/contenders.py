@@ -7,6 +7,7 @@ A contender is a function of a `Case`, a relative tolerance and a number of poin
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -49,34 +50,43 @@ class Outcome:
 Solve = Callable[[Case, float, int], Outcome]
 
 
-def scipy_method(method: str) -> Solve:
+def once(make: Callable[[Problem], Any]) -> Callable[[Problem], Any]:
+    """What is compiled for a problem, kept for others of the same equations."""
+    known: dict[str, Any] = {}
+
+    def compiled(problem: Problem) -> Any:
+        key = problem.compiled.source
+        if key not in known:
+            known[key] = make(problem)
+        return known[key]
+
+    return compiled
+
+
+def scipy_method(method: str, case: Case, rtol: float, count: int) -> Outcome:
     """scipy as people use it: compiled right-hand side and Jacobian, events as functions."""
+    from scipy.integrate import solve_ivp
 
-    def solve(case: Case, rtol: float, count: int) -> Outcome:
-        from scipy.integrate import solve_ivp
-
-        events, steps, rhs = [], [], []
-        began = time.thread_time()
-        for problem in case.problems[:count]:
-            found = solve_ivp(
-                lambda t, z, p=problem: p.compiled.flow(t, z, p.par),
-                (0.0, problem.t_end),
-                problem.z0,
-                method=method,
-                jac=lambda t, z, p=problem: p.compiled.jacobian(t, z, p.par),
-                events=_watchers(problem),
-                rtol=rtol,
-                atol=rtol * ABSOLUTE,
-            )
-            if not found.success:
-                raise ArithmeticError(found.message)
-            events.append([t[0] if len(t) else np.nan for t in found.t_events])
-            steps.append(len(found.t) - 1)
-            rhs.append(found.nfev)
-        seconds = time.thread_time() - began
-        return Outcome(seconds, np.array(events), float(np.mean(steps)), float(np.mean(rhs)))
-
-    return solve
+    events, steps, rhs = [], [], []
+    began = time.thread_time()
+    for problem in case.problems[:count]:
+        found = solve_ivp(
+            lambda t, z, p=problem: p.compiled.flow(t, z, p.par),
+            (0.0, problem.t_end),
+            problem.z0,
+            method=method,
+            jac=lambda t, z, p=problem: p.compiled.jacobian(t, z, p.par),
+            events=_watchers(problem),
+            rtol=rtol,
+            atol=rtol * ABSOLUTE,
+        )
+        if not found.success:
+            raise ArithmeticError(found.message)
+        events.append([t[0] if len(t) else np.nan for t in found.t_events])
+        steps.append(len(found.t) - 1)
+        rhs.append(found.nfev)
+    seconds = time.thread_time() - began
+    return Outcome(seconds, np.array(events), float(np.mean(steps)), float(np.mean(rhs)))
 
 
 def _in_place(problem: Problem) -> tuple[Callable, Callable, Callable]:
@@ -101,17 +111,13 @@ def _watchers(problem: Problem) -> list[Callable]:
     """What `solve_ivp` takes as events, those of the system."""
 
     def watch(event, level):
-        if event.watch in problem.columns:
-            column = problem.columns[event.watch]
+        column = problem.columns.get(event.watch)
+        place = problem.system.index(event.watch) if column is None else None
 
-            def function(t, z):
-                return problem.compiled.value_table(z[None], problem.par)[0, column] - level
-
-        else:
-            place = problem.system.index(event.watch)
-
-            def function(t, z):
+        def function(t, z):
+            if column is None:
                 return z[place] - level
+            return problem.compiled.value_table(z[None], problem.par)[0, column] - level
 
         function.direction = event.direction
         return function
@@ -150,8 +156,7 @@ def sundae() -> Solve:
             row = np.full(len(watchers), np.nan)
             if solution.t_events is not None:
                 for t, which in zip(solution.t_events, solution.i_events, strict=True):
-                    for k in np.flatnonzero(which):
-                        row[k] = t if np.isnan(row[k]) else row[k]
+                    row[(np.asarray(which) != 0) & np.isnan(row)] = t
             events.append(row)
             rhs.append(solution.nfev)
             steps.append(len(solution.t) - 1)

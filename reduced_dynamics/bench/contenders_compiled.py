@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from reduced_dynamics.bench.contenders import ABSOLUTE, Case, Outcome, Solve, late
+from reduced_dynamics.bench.contenders import ABSOLUTE, Case, Outcome, Solve, late, once
 from reduced_dynamics.integration.problem import Problem
 from reduced_dynamics.integration.rosenbrock.build import integrator
 from reduced_dynamics.integration.rosenbrock.single import watches
@@ -37,51 +37,45 @@ def numbalsoda() -> Solve:
     import numba
     from numbalsoda import lsoda, lsoda_sig
 
-    functions: dict[str, tuple] = {}
-
+    @once
     def compiled(problem: Problem):
-        key = problem.compiled.source
-        if key not in functions:
-            module = integrator(problem.system, problem.values, problem.compiled)._module
-            rate, size, values = module.rate_into, module.SIZE, module.VALUES
-            tail = size + values + 1
+        module = integrator(problem.system, problem.values, problem.compiled)._module
+        rate, size, values = module.rate_into, module.SIZE, module.VALUES
+        tail = size + values + 1
 
-            @numba.cfunc(lsoda_sig)
-            def right_hand_side(t, z, dz, data):
-                # data: length, parameters, room for values, and a count.
-                length = int(numba.carray(data, (1,))[0])
-                everything = numba.carray(data, (length,))
-                everything[length - 1] += 1.0
-                rate(
-                    numba.carray(z, (size,)),
-                    everything[1 : length - tail],
-                    everything[length - tail : length - 1],
-                    numba.carray(dz, (size,)),
-                )
+        @numba.cfunc(lsoda_sig)
+        def right_hand_side(t, z, dz, data):
+            # data: length, parameters, room for values, and a count.
+            length = int(numba.carray(data, (1,))[0])
+            everything = numba.carray(data, (length,))
+            everything[length - 1] += 1.0
+            rate(
+                numba.carray(z, (size,)),
+                everything[1 : length - tail],
+                everything[length - tail : length - 1],
+                numba.carray(dz, (size,)),
+            )
 
-            address = right_hand_side.address
+        address = right_hand_side.address
 
-            @numba.njit
-            def run(starts, data, offsets, times, rtol, atol, states):
-                fine = True
-                for k in range(len(starts)):
-                    own = data[offsets[k] : offsets[k + 1]]
-                    found, good = lsoda(address, starts[k], times[k], own, rtol, atol, 1_000_000)
-                    states[k] = found
-                    fine = fine and good
-                return fine
+        @numba.njit
+        def run(starts, data, offsets, times, rtol, atol, states):
+            fine = True
+            for k in range(len(starts)):
+                own = data[offsets[k] : offsets[k + 1]]
+                found, good = lsoda(address, starts[k], times[k], own, rtol, atol, 1_000_000)
+                states[k] = found
+                fine = fine and good
+            return fine
 
-            functions[key] = run, tail, right_hand_side
-        return functions[key]
+        return run, tail, right_hand_side
 
     def solve(case: Case, rtol: float, count: int) -> Outcome:
         problems = case.problems[:count]
         run, tail, _ = compiled(problems[0])
         order, times = asked(case, count)
         times = np.concatenate([np.zeros((count, 1)), times], axis=1)
-        parts = [np.concatenate([[0.0], p.par, np.zeros(tail)]) for p in problems]
-        for part in parts:
-            part[0] = len(part)
+        parts = [[1.0 + len(p.par) + tail, *p.par, *np.zeros(tail)] for p in problems]
         data, starts = np.concatenate(parts), np.array([p.z0 for p in problems])
         offsets = np.cumsum([0, *map(len, parts)])
         states = np.empty((*times.shape, starts.shape[1]))
@@ -104,52 +98,48 @@ def scijit() -> Solve:
     import numba
     from scijit.integrate import solve_ivp
 
-    functions: dict[str, object] = {}
-
+    @once
     def compiled(problem: Problem):
-        key = problem.compiled.source
-        if key not in functions:
-            module = integrator(problem.system, problem.values, problem.compiled)._module
-            rate, values = module.rate_into, module.values
-            size, count = module.SIZE, module.VALUES
-            system = problem.system
-            watch = watches(system.events, system.names, problem.columns)
-            direction = np.array([float(e.direction) for e in system.events])
-            events = len(watch)
+        module = integrator(problem.system, problem.values, problem.compiled)._module
+        rate, values = module.rate_into, module.values
+        size, count = module.SIZE, module.VALUES
+        system = problem.system
+        watch = watches(system.events, system.names, problem.columns)
+        direction = np.array([float(e.direction) for e in system.events])
+        events = len(watch)
 
-            @numba.njit(error_model="numpy")
-            def flow(t, z, data):
-                dz = np.empty(size)
-                rate(z, data[events:], np.empty(count + size), dz)
-                return dz
+        @numba.njit(error_model="numpy")
+        def flow(t, z, data):
+            dz = np.empty(size)
+            rate(z, data[events:], np.empty(count + size), dz)
+            return dz
 
-            @numba.njit(error_model="numpy")
-            def found(t, z, data):
-                out, g = np.empty(count), np.empty(events)
-                values(z, data[events:], out)
+        @numba.njit(error_model="numpy")
+        def found(t, z, data):
+            out, g = np.empty(count), np.empty(events)
+            values(z, data[events:], out)
+            for e in range(events):
+                what = watch[e]
+                g[e] = (z[what] if what < size else out[what - size]) - data[e]
+            return g
+
+        @numba.njit
+        def run(starts, data, offsets, ends, rtol, atol, times, rhs):
+            fine = True
+            for k in range(len(starts)):
+                own = data[offsets[k] : offsets[k + 1]]
+                solution = solve_ivp(
+                    flow, (0.0, ends[k]), starts[k], method="LSODA", events=found, args=own,
+                    rtol=rtol, atol=atol, mxstep=1_000_000, direction=direction,
+                )  # fmt: skip
+                fine = fine and solution.success
+                rhs[k] = solution.nfev
                 for e in range(events):
-                    what = watch[e]
-                    g[e] = (z[what] if what < size else out[what - size]) - data[e]
-                return g
+                    if len(solution.t_events[e]):
+                        times[k, e] = solution.t_events[e][0]
+            return fine
 
-            @numba.njit
-            def run(starts, data, offsets, ends, rtol, atol, times, rhs):
-                fine = True
-                for k in range(len(starts)):
-                    own = data[offsets[k] : offsets[k + 1]]
-                    solution = solve_ivp(
-                        flow, (0.0, ends[k]), starts[k], method="LSODA", events=found, args=own,
-                        rtol=rtol, atol=atol, mxstep=1_000_000, direction=direction,
-                    )  # fmt: skip
-                    fine = fine and solution.success
-                    rhs[k] = solution.nfev
-                    for e in range(events):
-                        if len(solution.t_events[e]):
-                            times[k, e] = solution.t_events[e][0]
-                return fine
-
-            functions[key] = run
-        return functions[key]
+        return run
 
     def solve(case: Case, rtol: float, count: int) -> Outcome:
         problems = case.problems[:count]
@@ -181,26 +171,23 @@ def diffrax() -> Solve:
     import jax.numpy as jnp
 
     jax.config.update("jax_enable_x64", True)
-    functions: dict[str, object] = {}
 
+    @once
     def compiled(problem: Problem):
-        key = problem.compiled.source
-        if key not in functions:
-            loss, derivation = _closed_form(problem)
-            numbers = len(derivation.parameters)
+        loss, derivation = _closed_form(problem)
+        numbers = len(derivation.parameters)
 
-            def flow(t, z, par):
-                return -jax.grad(lambda x: loss(*x, *par[:numbers]))(z)
+        def flow(t, z, par):
+            return -jax.grad(lambda x: loss(*x, *par[:numbers]))(z)
 
-            def one(z0, par, times, rtol):
-                return dfx.diffeqsolve(
-                    dfx.ODETerm(flow), dfx.Kvaerno5(), 0.0, times[-1], None, z0, args=par,
-                    saveat=dfx.SaveAt(ts=times), max_steps=50_000, throw=False,
-                    stepsize_controller=dfx.PIDController(rtol=rtol, atol=rtol * ABSOLUTE),
-                )  # fmt: skip
+        def one(z0, par, times, rtol):
+            return dfx.diffeqsolve(
+                dfx.ODETerm(flow), dfx.Kvaerno5(), 0.0, times[-1], None, z0, args=par,
+                saveat=dfx.SaveAt(ts=times), max_steps=50_000, throw=False,
+                stepsize_controller=dfx.PIDController(rtol=rtol, atol=rtol * ABSOLUTE),
+            )  # fmt: skip
 
-            functions[key] = jax.jit(jax.vmap(one, (0, 0, 0, None)))
-        return functions[key]
+        return jax.jit(jax.vmap(one, (0, 0, 0, None)))
 
     def solve(case: Case, rtol: float, count: int) -> Outcome:
         problems = case.problems[:count]

@@ -9,11 +9,12 @@ import importlib.util
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from reduced_dynamics.bench.contenders import ABSOLUTE, Case, Outcome, Solve, scipy_method, sundae
+from reduced_dynamics.bench.contenders import ABSOLUTE, Case, Outcome, scipy_method, sundae
 from reduced_dynamics.bench.contenders_compiled import diffrax, numbalsoda, scijit
 from reduced_dynamics.core.errors import InputError, IntegrationError
 from reduced_dynamics.core.system import ReducedSystem
@@ -33,14 +34,14 @@ class Row:
     """One line of the table; times are seconds of one thread."""
 
     contender: str
-    rtol: float
-    error: float
-    per_s: float
-    trajectory_s: float
-    steps: float | None
-    rhs: float | None
-    floor: float | None
-    points: int
+    rtol: float = np.nan
+    error: float = np.nan
+    per_s: float = np.nan
+    trajectory_s: float = np.nan
+    steps: float | None = None
+    rhs: float | None = None
+    floor: float | None = None
+    points: int = 0
     note: str = ""
 
 
@@ -68,48 +69,38 @@ def make_case(system: ReducedSystem, parameters: list[dict], t_end: str) -> Case
     return Case(system, parameters, t_end, problems, ensemble.events, worst)
 
 
-def _own(lanes: bool) -> Solve:
-    def solve(case: Case, rtol: float, count: int) -> Outcome:
-        prepared = Preparation(
-            case.system, case.parameters[:count], t_end=case.t_end, rtol=rtol, atol=rtol * ABSOLUTE
-        )
-        began = time.thread_time()
-        ensemble = prepared.run(threads=1, lanes=lanes)
-        seconds = time.thread_time() - began
-        stats = ensemble.stats
-        steps = (stats["steps"] + stats["rejected"]).mean()
-        return Outcome(seconds, ensemble.events, steps, stats["rhs"].mean())
-
-    return solve
+def _own(lanes: bool, case: Case, rtol: float, count: int) -> Outcome:
+    prepared = Preparation(
+        case.system, case.parameters[:count], t_end=case.t_end, rtol=rtol, atol=rtol * ABSOLUTE
+    )
+    began = time.thread_time()
+    ensemble = prepared.run(threads=1, lanes=lanes)
+    seconds = time.thread_time() - began
+    stats = ensemble.stats
+    steps = (stats["steps"] + stats["rejected"]).mean()
+    return Outcome(seconds, ensemble.events, steps, stats["rhs"].mean())
 
 
-def _single(method: str) -> Solve:
-    def solve(case: Case, rtol: float, count: int) -> Outcome:
-        began = time.thread_time()
-        runs = [
-            integrate(
-                case.system, p, t_end=case.t_end, method=method, rtol=rtol, atol=rtol * ABSOLUTE
-            )
-            for p in case.parameters[:count]
-        ]
-        seconds = time.thread_time() - began
-        events = np.array([[np.nan if t is None else t for t in r.events.values()] for r in runs])
-        steps = np.mean([r.stats["steps"] + r.stats["rejected"] for r in runs])
-        rhs = np.mean([r.stats["rhs"] for r in runs])
-        return Outcome(seconds, events, float(steps), float(rhs))
-
-    return solve
+def _single(case: Case, rtol: float, count: int) -> Outcome:
+    options = {"t_end": case.t_end, "method": "Rodas5P", "rtol": rtol, "atol": rtol * ABSOLUTE}
+    began = time.thread_time()
+    runs = [integrate(case.system, p, **options) for p in case.parameters[:count]]
+    seconds = time.thread_time() - began
+    events = np.array([[np.nan if t is None else t for t in r.events.values()] for r in runs])
+    steps = np.mean([r.stats["steps"] + r.stats["rejected"] for r in runs])
+    rhs = np.mean([r.stats["rhs"] for r in runs])
+    return Outcome(seconds, events, float(steps), float(rhs))
 
 
 #: (name, package that must be installed, how to solve, points at most).
 CONTENDERS: tuple[tuple[str, str, Callable, int], ...] = (
-    ("Rodas5P, lanes", "", lambda: _own(True), 10**6),
-    ("Rodas5P, scalar", "", lambda: _own(False), 10**6),
-    ("Rodas5P, single runs", "", lambda: _single("Rodas5P"), 50),
+    ("Rodas5P, lanes", "", lambda: partial(_own, True), 10**6),
+    ("Rodas5P, scalar", "", lambda: partial(_own, False), 10**6),
+    ("Rodas5P, single runs", "", lambda: _single, 50),
     ("numbalsoda", "numbalsoda", numbalsoda, 10**6),
-    ("scipy LSODA", "scipy", lambda: scipy_method("LSODA"), 10),
-    ("scipy BDF", "scipy", lambda: scipy_method("BDF"), 4),
-    ("scipy Radau", "scipy", lambda: scipy_method("Radau"), 4),
+    ("scipy LSODA", "scipy", lambda: partial(scipy_method, "LSODA"), 10),
+    ("scipy BDF", "scipy", lambda: partial(scipy_method, "BDF"), 4),
+    ("scipy Radau", "scipy", lambda: partial(scipy_method, "Radau"), 4),
     ("scikit-sundae CVODE", "sksundae", sundae, 10),
     # These compile for minutes.
     ("scijit LSODA", "scijit", scijit, 12),
@@ -130,16 +121,12 @@ def compare(case: Case, accuracy: float, repeat: int = 3) -> Iterator[Row]:
     """
     for name, package, make, most in CONTENDERS:
         if package and importlib.util.find_spec(package) is None:
-            yield _skipped(name, f"not installed ({package})")
+            yield Row(name, note=f"not installed ({package})")
             continue
         try:
             yield _measure(name, make(), case, accuracy, min(most, len(case.parameters)), repeat)
         except (InputError, IntegrationError, ArithmeticError) as reason:
-            yield _skipped(name, re.split("[;:]", str(reason))[0])
-
-
-def _skipped(name: str, why: str) -> Row:
-    return Row(name, np.nan, np.nan, np.nan, np.nan, None, None, None, 0, why)
+            yield Row(name, note=re.split("[;:]", str(reason))[0])
 
 
 def _measure(name, solve, case: Case, accuracy: float, count: int, repeat: int) -> Row:
@@ -196,11 +183,3 @@ def _throughput(case: Case, lanes: bool, calls: int = 20_000) -> float:
         loop(times, *arguments)
         best = min(best, (time.thread_time() - began) / (times * len(states) * wide))
     return best
-
-
-def as_dict(row: Row) -> dict:
-    """The row for JSON: what is not a number is null."""
-    return {
-        k: None if isinstance(v, float) and not np.isfinite(v) else v
-        for k, v in asdict(row).items()
-    }

@@ -1,6 +1,5 @@
 """``analyse``: fixed points, phase portraits, spectra, sensitivities and phases of a system."""
 
-import sys
 from collections.abc import Callable
 from itertools import groupby
 from typing import Any
@@ -8,13 +7,15 @@ from typing import Any
 import numpy as np
 
 from reduced_dynamics import catalogue
-from reduced_dynamics.commands.arguments import add_options, gather, number
+from reduced_dynamics.commands.arguments import REPEATABLE, add_options, gather, number, whole
+from reduced_dynamics.commands.outputs import draw
 from reduced_dynamics.commands.progress import Reporter
 from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.core.system import ReducedSystem
 from reduced_dynamics.integration.one import integrate
 from reduced_dynamics.io.jsonable import printed
 from reduced_dynamics.io.versions import versions
+from reduced_dynamics.plotting.style import check_target
 
 DESCRIPTION = """\
 What a dynamical-systems tool is asked for, of any reduced system.
@@ -45,7 +46,7 @@ def add_parser(commands):
     add("--x", metavar="NAME=LOW:HIGH", help="plane: the coordinate along x")
     add("--y", metavar="NAME=LOW:HIGH", help="plane: the coordinate along y")
     add("--run", action="store_true", help="plane: draw the run too")
-    add("--box", action="append", default=[], metavar="NAME=LOW:HIGH", help="fixed-points: where")
+    add("--box", **REPEATABLE, metavar="NAME=LOW:HIGH", help="fixed-points: where")
     add("--tries", metavar="K", help="fixed-points: starting points of the search (64)")
     add(
         "--of",
@@ -74,15 +75,10 @@ def execute(options) -> int:
     if files["plot"]:
         if not draws:
             raise InputError(f"{options.study} draws nothing; drop --plot, or use the study plane")
-        from reduced_dynamics.plotting.style import check_target
-
         check_target(files["plot"])
     text, result, figure = study(system, parameters, integration, options)
     if files["plot"]:
-        from reduced_dynamics.plotting.style import save_figure
-
-        save_figure(figure(), files["plot"])
-        print(f"drew {files['plot']}", file=sys.stderr if files["json"] else sys.stdout)
+        draw(figure(), files["plot"], files["json"])
     if files["json"]:
         head = {"system": system.name, "study": options.study, "parameters": result.pop("values")}
         print(printed(head | result | {"versions": versions()}))
@@ -97,14 +93,12 @@ def _fixed_points(system: ReducedSystem, parameters, integration, options):
     for name in integration:
         if name != "clamp":
             raise InputError(f"--{name.replace('_', '-')} has no meaning for fixed-points; drop it")
-    tries = number("tries", options.tries) if options.tries else 64
-    if tries != int(tries):
-        raise InputError(f"--tries takes a whole number, not {options.tries}")
+    tries = whole("tries", options.tries) if options.tries else 64
     box = {name: (low, high) for name, low, high in (_range("box", text) for text in options.box)}
     hold = integration.get("clamp")
-    found = fixed_points(system, parameters, within=box, hold=hold, tries=int(tries))
+    found = fixed_points(system, parameters, within=box, hold=hold, tries=tries)
     values = system.values(parameters)
-    text = [_title(system, values), f"fixed points from {int(tries)} starts in the box"]
+    text = [_title(system, values), f"fixed points from {tries} starts in the box"]
     for members in _grouped(found):
         kind = members[0].kind
         text += ["", f"{kind}, loss {members[0].loss:.6g}"]
@@ -119,15 +113,9 @@ def _fixed_points(system: ReducedSystem, parameters, integration, options):
             "none: the flow has no finite state of rest in the box, or more --tries are "
             "needed; weights that grow forever are the rule where a softmax saturates",
         ]
-    result = {
-        "values": values,
-        "fixed_points": [
-            {"kind": p.kind, "loss": p.loss, "residual": p.residual, "state": p.state,
-             "eigenvalues": p.eigenvalues}
-            for p in found
-        ],
-    }  # fmt: skip
-    return text, result, None
+    told = ("kind", "loss", "residual", "state", "eigenvalues")
+    points = [{name: getattr(p, name) for name in told} for p in found]
+    return text, {"values": values, "fixed_points": points}, None
 
 
 def _grouped(found) -> list[list[Any]]:
@@ -141,6 +129,7 @@ def _grouped(found) -> list[list[Any]]:
 
 
 def _plane(system: ReducedSystem, parameters, integration, options):
+    from reduced_dynamics.analysis.figures import plane_figure
     from reduced_dynamics.analysis.fixed_points import fixed_points
     from reduced_dynamics.analysis.plane import plane
 
@@ -156,14 +145,11 @@ def _plane(system: ReducedSystem, parameters, integration, options):
     if not (times or options.run):
         for name in sorted(spanned & integration.get("start", {}).keys()):
             raise InputError(f"{name} spans the plane; it starts nowhere, except with --run")
-    others = dict(integration.get("clamp", {})) | dict(integration.get("start", {}))
-    others = {k: v for k, v in others.items() if k not in (x[0], y[0])}
-    run = None
-    if times or options.run:
-        run = _run(system, parameters, integration, at=times)
+    state = dict(integration.get("clamp", {})) | dict(integration.get("start", {}))
+    run = _run(system, parameters, integration, at=times) if times or options.run else None
     if times:
         state = dict(zip(run.coordinates, run.at(times[0]), strict=True))
-        others = {k: v for k, v in state.items() if k not in (x[0], y[0])}
+    others = {k: v for k, v in state.items() if k not in spanned}
     found = plane(system, parameters, x=x, y=y, at=others)
     box = {x[0]: x[1:], y[0]: y[1:]}
     points = []
@@ -194,29 +180,18 @@ def _plane(system: ReducedSystem, parameters, integration, options):
         text.append(f"  {where}: {point.kind}, loss {point.loss:.6g}{more}")
     result = {"values": found.parameters, "names": found.names, "others": found.others}
     result |= {k: getattr(found, k) for k in ("x", "y", "u", "v", "loss", "across")}
-
-    def figure():
-        from reduced_dynamics.analysis.figures import plane_figure
-
-        return plane_figure(found, points, run if options.run else None)
-
-    return text, result, figure
+    return text, result, lambda: plane_figure(found, points, run if options.run else None)
 
 
 def _spectrum(system: ReducedSystem, parameters, integration, options):
+    from reduced_dynamics.analysis.figures import spectrum_figure
     from reduced_dynamics.analysis.spectrum import spectrum
 
     at = integration.get("at")
     trajectory = _run(system, parameters, integration, at=at or ())
-    found = spectrum(trajectory, system, at=at)
-    steps = (
-        np.unique(np.linspace(0, len(found.t) - 1, 12).astype(int)) if not at else range(len(at))
-    )
-    text = [
-        _title(system, trajectory.parameters),
-        "",
-        f"  {'t':>12} {'largest':>12} {'smallest':>12} {'stiffness':>12}",
-    ]
+    found, title = spectrum(trajectory, system, at=at), _title(system, trajectory.parameters)
+    steps = range(len(at)) if at else np.unique(np.linspace(0, len(found.t) - 1, 12).astype(int))
+    text = [title, "", f"  {'t':>12} {'largest':>12} {'smallest':>12} {'stiffness':>12}"]
     text += [
         f"  {found.t[k]:12.6g} {found.growth[k]:12.4g} {found.eigenvalues[k].real.min():12.4g} "
         f"{found.stiffness[k]:12.4g}"
@@ -227,31 +202,22 @@ def _spectrum(system: ReducedSystem, parameters, integration, options):
         "largest, smallest: eigenvalues of the Jacobian in 1/(reduced training time); stiffness:",
         "the fastest decay over the speed |dz/dt|/|z - z(0)| of the run.",
     ]
-    result = {
-        "values": dict(trajectory.parameters), "t": found.t, "eigenvalues": found.eigenvalues,
-        "speed": found.speed, "stiffness": found.stiffness,
-    }  # fmt: skip
-
-    def figure():
-        from reduced_dynamics.analysis.figures import spectrum_figure
-
-        return spectrum_figure(found, _title(system, trajectory.parameters))
-
-    return text, result, figure
+    result = {k: getattr(found, k) for k in ("t", "eigenvalues", "speed", "stiffness")}
+    result = {"values": dict(trajectory.parameters)} | result
+    return text, result, lambda: spectrum_figure(found, title)
 
 
 def _sensitivities(system: ReducedSystem, parameters, integration, options):
+    from reduced_dynamics.analysis.figures import sensitivity_figure
     from reduced_dynamics.analysis.sensitivity import sensitivities
 
     of = None if options.of is None else [n.strip() for n in options.of.split(",") if n.strip()]
-    reporter = Reporter()
-    try:
+    with Reporter() as reporter:
         found = sensitivities(system, parameters, of=of, progress=reporter, **integration)
-    finally:
-        reporter.close()
     values = system.values(parameters)
     order = sorted(found.times, key=found.times.get)
-    text = [_title(system, values)]
+    title = _title(system, values)
+    text = [title]
     if not order:
         text += ["", "nothing emerged after t = 0; give a longer --t-end"]
     for event in order:
@@ -265,16 +231,11 @@ def _sensitivities(system: ReducedSystem, parameters, integration, options):
         "values": values, "events": found.times, "elasticity": found.parameter,
         "error": found.error, "start": found.start,
     }  # fmt: skip
-
-    def figure():
-        from reduced_dynamics.analysis.figures import sensitivity_figure
-
-        return sensitivity_figure(found, _title(system, values))
-
-    return text, result, figure
+    return text, result, lambda: sensitivity_figure(found, title)
 
 
 def _phases(system: ReducedSystem, parameters, integration, options):
+    from reduced_dynamics.analysis.figures import phases_figure
     from reduced_dynamics.analysis.phases import phases
 
     trajectory = _run(system, parameters, integration)
@@ -297,13 +258,7 @@ def _phases(system: ReducedSystem, parameters, integration, options):
         "coordinates' absolute changes.",
     ]
     result = {"values": dict(trajectory.parameters), "of": of, "phases": [vars(p) for p in found]}
-
-    def figure():
-        from reduced_dynamics.analysis.figures import phases_figure
-
-        return phases_figure(trajectory, found, of)
-
-    return text, result, figure
+    return text, result, lambda: phases_figure(trajectory, found, of)
 
 
 #: Every study: what does it, the options it has for itself, and whether it can be drawn.
@@ -317,13 +272,8 @@ STUDIES: dict[str, tuple[Callable[..., Any], set[str], bool]] = {
 
 
 def _run(system: ReducedSystem, parameters, integration, at=()):
-    reporter = Reporter()
-    try:
-        return integrate(
-            system, parameters, progress=reporter, **{**integration, "at": tuple(at or ())}
-        )
-    finally:
-        reporter.close()
+    with Reporter() as reporter:
+        return integrate(system, parameters, progress=reporter, **{**integration, "at": tuple(at)})
 
 
 def _range(option: str, text: str) -> tuple[str, float, float]:

@@ -3,24 +3,26 @@
 import argparse
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.integration.problem import ATOL, DYNAMICS, METHODS, RTOL, THRESHOLD
 
-#: Options of `integrate` by their name on the command line.
-_PLAIN = ("t-end", "method", "rtol", "atol", "threshold", "dynamics", "step", "max-step", "at")
+#: Options of `integrate` by their name on the command line: numbers, and words.
+_NUMBERS, _WORDS = ("rtol", "atol", "threshold", "step", "max-step"), ("method", "dynamics")
 _TABLES = ("set", "clamp", "start")
 _FILES = ("out", "plot", "json", "system")
 #: Those that are words, not numbers.
-_TEXTS = ("system", "method", "dynamics", "out", "plot")
+_TEXTS = ("system", "out", "plot", *_WORDS)
+#: How an option that may be given several times is declared.
+REPEATABLE: dict[str, Any] = {"action": "append", "default": []}
 
 
 def add_options(command) -> None:
     """The options of `run`, each with what it means."""
     add = command.add_argument
-    add("--set", action="append", default=[], metavar="K=V", help="a parameter (repeatable)")
+    add("--set", **REPEATABLE, metavar="K=V", help="a parameter (repeatable)")
     add("--config", metavar="FILE.toml", help="the same options from a file; these here win")
     add(
         "--t-end",
@@ -36,30 +38,12 @@ def add_options(command) -> None:
     )
     add("--rtol", metavar="X", help=f"relative tolerance of the trajectory ({RTOL:g})")
     add("--atol", metavar="X", help=f"absolute tolerance of the trajectory ({ATOL:g})")
-    add(
-        "--threshold",
-        metavar="X",
-        help=f"level at which a coordinate counts as emerged ({THRESHOLD:g})",
-    )
-    add(
-        "--clamp",
-        action="append",
-        default=[],
-        metavar="NAME=X",
-        help="hold a coordinate fixed (repeatable)",
-    )
-    add(
-        "--start",
-        action="append",
-        default=[],
-        metavar="NAME=X",
-        help="start a coordinate elsewhere (repeatable)",
-    )
-    add(
-        "--dynamics",
-        metavar="|".join(DYNAMICS),
-        help="gradient flow (default), or gradient descent with --step",
-    )
+    emerged = f"level at which a coordinate counts as emerged ({THRESHOLD:g})"
+    add("--threshold", metavar="X", help=emerged)
+    add("--clamp", **REPEATABLE, metavar="NAME=X", help="hold a coordinate fixed (repeatable)")
+    add("--start", **REPEATABLE, metavar="NAME=X", help="start a coordinate elsewhere (repeatable)")
+    dynamics = "gradient flow (default), or gradient descent with --step"
+    add("--dynamics", metavar="|".join(DYNAMICS), help=dynamics)
     add("--step", metavar="X", help="step of gradient descent, in reduced training time")
     add("--max-step", metavar="X", help="longest step of the integrator (as long as it likes)")
 
@@ -72,30 +56,42 @@ def gather(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any],
     InputError
         For anything malformed or unknown.
     """
-    config = read_config(options.config) if options.config else {}
-    given = {k: getattr(options, k.replace("-", "_"), None) for k in (*_PLAIN, *_FILES)}
-    merged = {k: v for k, v in config.items() if k not in _TABLES}
-    for name in ("out", "plot"):
-        if given[name] == "":
-            raise InputError(f"--{name} needs the name of a file")
-    merged |= {k: v for k, v in given.items() if v not in (None, False)}
-    tables = {k: dict(config.get(k, {})) | pairs(k, getattr(options, k)) for k in _TABLES}
-    integration: dict[str, Any] = {}
-    for name in _PLAIN:
-        if name not in merged:
-            continue
-        value = merged[name]
-        key = name.replace("-", "_")
-        if name == "at":
-            integration[key] = times(value)
-        elif name in ("rtol", "atol", "threshold", "step", "max-step"):
-            integration[key] = number(name, value)
-        elif name == "t-end":
-            integration[key] = value if isinstance(value, str) else number(name, value)
-        else:
-            integration[key] = str(value)
+    values, tables = given(options, ("t-end", "at", *_NUMBERS, *_WORDS), _TABLES, _FILES)
+    integration = integration_options(values)
+    if values["at"] is not None:
+        integration["at"] = times(values["at"])
     integration |= {k: tables[k] for k in ("clamp", "start") if tables[k]}
-    return tables["set"], integration, {k: merged.get(k) for k in _FILES}
+    return tables["set"], integration, {k: values[k] for k in _FILES}
+
+
+def given(
+    options: argparse.Namespace, plain: Sequence[str], tables=(), files=(), flags=("json",)
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Options and files by name, None where not given, and tables; see `read_config`.
+
+    They are from the command line and from the file that its --config names; the former wins.
+
+    Raises
+    ------
+    InputError
+        For anything malformed or unknown, and an empty name of a file.
+    """
+    config = read_config(options.config, plain, tables, files, flags) if options.config else {}
+    values = {k: getattr(options, k.replace("-", "_"), None) for k in (*plain, *files)}
+    values = {k: config.get(k) if v in (None, False) else v for k, v in values.items()}
+    for name in ("checkpoint", "out", "plot"):
+        if values.get(name) == "":
+            raise InputError(f"--{name} needs the name of a file")
+    return values, {k: {**config.get(k, {}), **pairs(k, getattr(options, k))} for k in tables}
+
+
+def integration_options(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of `integrate` among those of `given`, but for times, starts and clamps."""
+    found = {k: values[k] for k in (*_NUMBERS, *_WORDS) if values[k] is not None}
+    found = {k: number(k, v) if k in _NUMBERS else str(v) for k, v in found.items()}
+    if (t_end := values["t-end"]) is not None:
+        found["t-end"] = t_end if isinstance(t_end, str) else number("t-end", t_end)
+    return {k.replace("-", "_"): v for k, v in found.items()}
 
 
 def pairs(option: str, texts: list[str]) -> dict[str, str]:
@@ -123,6 +119,16 @@ def number(name: str, value: Any) -> float:
     return result
 
 
+def whole(
+    name: str, value: Any, least=-math.inf, most=math.inf, kind: str = "a whole number"
+) -> int:
+    """A whole number from `least` to `most`, from text, for option `name`."""
+    found = number(name, value)
+    if found != int(found) or not least <= found <= most:
+        raise InputError(f"--{name} takes {kind}, not {value}")
+    return int(found)
+
+
 def times(value: Any, option: str = "at") -> list[float]:
     """Times, or other numbers that `option` takes, from ``"1,2,3"`` or a list."""
     parts = value.split(",") if isinstance(value, str) else value
@@ -134,11 +140,9 @@ def times(value: Any, option: str = "at") -> list[float]:
 
 
 def read_config(
-    path: str, plain=_PLAIN, tables=_TABLES, files=_FILES, flags=("json",)
+    path: str, plain: Sequence[str], tables: Sequence[str], files: Sequence[str], flags
 ) -> Mapping[str, Any]:
-    """Options from a TOML file; ``[set]``, ``[clamp]`` and ``[start]`` are tables.
-
-    Another command than `run` says which options, tables, files and flags it has.
+    """Options from a TOML file, of which a command has these; tables such as ``[set]``.
 
     Raises
     ------

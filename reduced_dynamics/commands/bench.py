@@ -4,13 +4,16 @@ import json
 import math
 import os
 import platform
+from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 
 from reduced_dynamics import catalogue
-from reduced_dynamics.commands.arguments import number
+from reduced_dynamics.commands.arguments import number, whole
 from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.io.files import check_target, write
+from reduced_dynamics.io.jsonable import plain
 
 DESCRIPTION = """\
 Integrate the same trajectories with this package's integrator and with others, each at the
@@ -58,8 +61,13 @@ def add_parser(commands):
     add = command.add_argument
     add("system", nargs="?", metavar="SYSTEM", help="musat3, musat19 or wang; all by default")
     add("--points", metavar="N", help="how many trajectories")
-    add("--accuracy", metavar="X", help="largest relative error of an event's time (1e-8)")
-    add("--repeat", metavar="N", help="the best of so many timings counts (3)")
+    add(
+        "--accuracy",
+        metavar="X",
+        default="1e-8",
+        help="largest relative error of an event's time (1e-8)",
+    )
+    add("--repeat", metavar="N", default="3", help="the best of so many timings counts (3)")
     add("--json", metavar="FILE", help="write the table to a file; - is standard output")
     return command
 
@@ -69,19 +77,22 @@ def execute(options) -> int:
 
     if options.system is not None and options.system not in CASES:
         raise unknown("system to measure", options.system, CASES)
-    repeat = _whole("repeat", options.repeat, 3)
-    accuracy = number("accuracy", options.accuracy) if options.accuracy else 1e-8
+    repeat, accuracy = _count("repeat", options.repeat), number("accuracy", options.accuracy)
     if not 1e-11 <= accuracy <= 1e-3:
         raise InputError(f"--accuracy {accuracy:g} is out of range; it lies in 1e-11 .. 1e-3")
     chosen = [options.system] if options.system else list(CASES)
-    counts = [_whole("points", options.points, CASES[name][2]) for name in chosen]
+    counts = [
+        CASES[name][2] if options.points is None else _count("points", options.points)
+        for name in chosen
+    ]
     quiet = options.json == "-"
     if options.json and not quiet:
         ending = os.path.splitext(options.json)[1].lower()  # any will do, and none
         check_target(options.json + ("" if ending else ".json"), [ending or ".json"])
     told = {"accuracy": accuracy, "machine": platform.machine(), "versions": versions()}
+    tell = (lambda text: None) if quiet else partial(print, flush=True)
     told["cases"] = [
-        _measured(name, count, accuracy, repeat, quiet)
+        _measured(name, count, accuracy, repeat, tell)
         for name, count in zip(chosen, counts, strict=True)
     ]
     if options.json:
@@ -93,31 +104,28 @@ def execute(options) -> int:
     return 0
 
 
-def _measured(name: str, count: int, accuracy: float, repeat: int, quiet: bool) -> dict:
-    """One table, printed line by line unless `quiet`."""
-    from reduced_dynamics.bench.measure import as_dict, compare, make_case
+def _measured(name: str, count: int, accuracy: float, repeat: int, tell) -> dict:
+    """One table, told line by line."""
+    from reduced_dynamics.bench.measure import compare, make_case
 
     points, horizon, _ = CASES[name]
     system = catalogue.system(name)
     horizon = horizon or system.horizon.bound
     case = make_case(system, points(count), horizon)
-    if not quiet:
-        print(
-            f"{name}, {count} points to t = {horizon}, one thread; events right to "
-            f"{accuracy:g} (reference and Radau at 1e-12 differ by {case.checked:.1e})\n"
-        )
-        print(_HEAD, flush=True)
+    tell(
+        f"{name}, {count} points to t = {horizon}, one thread; events right to "
+        f"{accuracy:g} (reference and Radau at 1e-12 differ by {case.checked:.1e})\n"
+    )
+    tell(_HEAD)
     rows = []
     for row in compare(case, accuracy, repeat):
         rows.append(row)
-        if not quiet:
-            print(_line(row), flush=True)
+        tell(_line(row))
     ratios = _ratios(rows)
-    if not quiet:
-        print("\n" + "\n".join(f"{text}: {ratio:.3g}" for text, ratio in ratios.items()) + "\n")
+    tell("\n" + "\n".join(f"{text}: {ratio:.3g}" for text, ratio in ratios.items()) + "\n")
     return {
         "system": name, "points": count, "t_end": horizon,
-        "reference_against_radau": case.checked, "rows": [as_dict(r) for r in rows],
+        "reference_against_radau": case.checked, "rows": plain(list(map(asdict, rows))),
         "ratios": ratios,
     }  # fmt: skip
 
@@ -148,8 +156,5 @@ def _ratios(rows) -> dict[str, float]:
     return {f"{a} / {b}": speed[a] / speed[b] for b in others for a in own}
 
 
-def _whole(name: str, text: str | None, default: int) -> int:
-    value = number(name, text) if text is not None else default
-    if value != int(value) or not 1 <= value <= 10**6:
-        raise InputError(f"--{name} takes a whole number from 1 to 1000000, not {text}")
-    return int(value)
+def _count(name: str, text: str) -> int:
+    return whole(name, text, 1, 10**6, "a whole number from 1 to 1000000")

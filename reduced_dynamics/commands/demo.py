@@ -25,9 +25,8 @@ def main() -> None:
     os.makedirs(options.out, exist_ok=True)
     limits = sharp_constants()
     for name in ("musat3", "musat19"):
-        reporter = Reporter()
-        trajectory = integrate(name, {"N": options.N}, progress=reporter)
-        reporter.close()
+        with Reporter() as reporter:
+            trajectory = integrate(name, {"N": options.N}, progress=reporter)
         print("\n".join(compare(trajectory, options.N, limits if name == "musat3" else {})))
         data = os.path.join(options.out, f"{name}.nc")
         figure = os.path.join(options.out, f"{name}.png")

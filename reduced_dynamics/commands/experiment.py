@@ -2,14 +2,22 @@
 
 import os
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 from reduced_dynamics import catalogue
-from reduced_dynamics.commands.arguments import number, pairs, read_config
+from reduced_dynamics.commands.arguments import REPEATABLE, given, whole
+from reduced_dynamics.commands.outputs import draw, say
 from reduced_dynamics.commands.progress import Reporter
 from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.experiments.experiment import Context
+from reduced_dynamics.experiments.finding import tally
+from reduced_dynamics.experiments.gallery import make
+from reduced_dynamics.experiments.perform import perform
+from reduced_dynamics.experiments.result import ENDINGS, Result
+from reduced_dynamics.experiments.setting import collect
+from reduced_dynamics.io import files
 from reduced_dynamics.io.jsonable import printed
+from reduced_dynamics.plotting.style import check_target
 
 DESCRIPTION = """\
 Perform an experiment: it measures, judges what a paper claims, and draws. The answer is the first
@@ -37,7 +45,7 @@ def add_parser(commands):
     )
     add = command.add_argument
     add("name", metavar="NAME", nargs="?", help="an experiment; all; without one they are listed")
-    add("--set", action="append", default=[], metavar="K=V", help="a setting (repeatable)")
+    add("--set", **REPEATABLE, metavar="K=V", help="a setting (repeatable)")
     add("--config", metavar="FILE.toml", help="settings and options from a file; these here win")
     add("--size", metavar="full|quick|tiny", help="how fine (full)")
     add("--workers", metavar="COUNT", help="processes that share the parts (1)")
@@ -51,93 +59,56 @@ def add_parser(commands):
 
 
 def execute(options) -> int:
-    given, chosen = _gather(options)
+    settings, chosen = _gather(options)
     if options.name is None:
         return _list(options)
     if options.name == "all":
-        return _all(options, given, chosen)
+        return _all(options, settings, chosen)
     experiment = catalogue.experiment(options.name)
-    _check_targets(chosen)
+    if chosen["out"]:
+        files.check_target(chosen["out"], ENDINGS)
+    if chosen["plot"]:
+        check_target(chosen["plot"])
     if options.source:
-        from reduced_dynamics.experiments.result import Result
-
-        if given:
+        if settings:
             raise InputError("--from draws a stored result; drop --set, or drop --from")
         result = Result.load(options.source, experiment)
     else:
-        from reduced_dynamics.experiments.perform import perform
-        from reduced_dynamics.experiments.setting import collect
-
-        collect(experiment.settings, given, chosen["size"], experiment.name)
+        collect(experiment.settings, settings, chosen["size"], experiment.name)
         _say_cost(experiment, chosen["size"])
-        reporter = Reporter()
-        try:
-            result = perform(experiment, given, _context(chosen, reporter))
-        finally:
-            reporter.close()
+        with Reporter() as reporter:
+            result = perform(experiment, settings, _context(chosen, reporter))
     return _show(options, chosen, result)
 
 
 def _show(options, chosen, result) -> int:
     """Print first: what was found is not lost where a file cannot be written."""
-    said = sys.stderr if options.json else sys.stdout
-    if options.json:
-        print(printed(result.as_json()))
-    else:
-        print(result)
-    sys.stdout.flush()
+    print(printed(result.as_json()) if options.json else result, flush=True)
     if chosen["out"]:
         result.save(chosen["out"])
-        print(f"saved {chosen['out']}", file=said)
+        say(f"saved {chosen['out']}", options.json)
     if chosen["plot"]:
-        from reduced_dynamics.plotting.style import save_figure
-
-        save_figure(result.plot(), chosen["plot"])
-        print(f"drew {chosen['plot']}", file=said)
+        draw(result.plot(), chosen["plot"], options.json)
     return 0
 
 
 def _gather(options) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings, and options from the command line and the file."""
-    config: Mapping[str, Any] = {}
-    if options.config:
-        config = read_config(options.config, _PLAIN, ("set",), ())
-    chosen = {name: getattr(options, name) for name in _PLAIN}
-    chosen = {k: config.get(k) if v is None else v for k, v in chosen.items()}
-    for name in ("out", "plot"):
-        if chosen[name] == "":
-            raise InputError(f"--{name} needs the name of a file")
-    given = dict(config.get("set", {})) | pairs("set", options.set)
+    chosen, tables = given(options, _PLAIN, ("set",))
+    settings = tables["set"]
     for name in ("seed", "seeds"):
         if chosen[name] is not None:
-            if name in given:
+            if name in settings:
                 raise InputError(f"--{name} and --set {name} say the same; give one of the two")
-            given[name] = chosen[name]
+            settings[name] = chosen[name]
     chosen["size"] = chosen["size"] or "full"
-    workers = number("workers", chosen["workers"] or 1)
-    if workers != int(workers) or workers < 1:
-        raise InputError(f"--workers takes a positive whole number, not {chosen['workers']}")
-    chosen["workers"] = int(workers)
-    return given, chosen
+    count = chosen["workers"] or 1
+    chosen["workers"] = whole("workers", count, 1, kind="a positive whole number")
+    return settings, chosen
 
 
-def _context(chosen, reporter):
-    from reduced_dynamics.experiments.experiment import Context
-
+def _context(chosen, reporter) -> Context:
     return Context(chosen["size"], chosen["workers"], reporter)
-
-
-def _check_targets(chosen) -> None:
-    """Refuse files that could not be written, before anything is computed."""
-    if chosen["out"]:
-        from reduced_dynamics.experiments.result import ENDINGS
-        from reduced_dynamics.io import files
-
-        files.check_target(chosen["out"], ENDINGS)
-    if chosen["plot"]:
-        from reduced_dynamics.plotting.style import check_target
-
-        check_target(chosen["plot"])
 
 
 def _say_cost(experiment, size: str) -> None:
@@ -179,10 +150,7 @@ def _list(options) -> int:
     return 0
 
 
-def _all(options, given, chosen) -> int:
-    from reduced_dynamics.experiments.finding import tally
-    from reduced_dynamics.experiments.gallery import make
-
+def _all(options, settings, chosen) -> int:
     if chosen["plot"] or options.source:
         raise InputError("of all experiments every figure goes into the folder; use --out FOLDER")
     folder = chosen["out"] or FOLDER
@@ -200,7 +168,7 @@ def _all(options, given, chosen) -> int:
         print(f"{entry.state:6} {entry.name:26} {counts}{seconds}", file=stream, flush=True)
 
     try:
-        make(catalogue.experiments(), folder, given, _context(chosen, reporter), report)
+        make(catalogue.experiments(), folder, settings, _context(chosen, reporter), report)
     finally:
         reporter.close()
         if options.json:

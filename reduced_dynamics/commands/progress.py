@@ -3,9 +3,10 @@
 import math
 import sys
 import time
+from contextlib import AbstractContextManager
 
 
-class Reporter:
+class Reporter(AbstractContextManager):
     """A `core.progress.Progress` for people: silent at first, then a line now and then.
 
     On a terminal one line is rewritten twice a second; elsewhere a line is added every ten.
@@ -35,6 +36,9 @@ class Reporter:
         self.stream.write(f"\r{text}\x1b[K" if self.live else f"{text}\n")
         self.stream.flush()
         self.shown = True
+
+    def __exit__(self, *_) -> None:
+        self.close()
 
     def close(self) -> None:
         """Clear the line; what comes next is other work."""

@@ -5,11 +5,14 @@ from typing import Any
 
 from reduced_dynamics import catalogue
 from reduced_dynamics.commands.arguments import add_options, gather
+from reduced_dynamics.commands.outputs import draw, say
 from reduced_dynamics.commands.progress import Reporter
 from reduced_dynamics.core.errors import InputError, IntegrationError
 from reduced_dynamics.core.trajectory import Trajectory
 from reduced_dynamics.integration.one import Interrupted, integrate, report_at
+from reduced_dynamics.io import storage
 from reduced_dynamics.io.jsonable import printed
+from reduced_dynamics.plotting.style import check_target
 from reduced_dynamics.public import trajectory_figure
 
 DESCRIPTION = """\
@@ -30,9 +33,10 @@ def add_parser(commands):
     command = commands.add_parser("run", help="integrate one trajectory", description=DESCRIPTION)
     command.add_argument("system", nargs="?", metavar="SYSTEM", help="musat3, musat19, ...")
     add_options(command)
-    command.add_argument("--out", metavar="FILE", help="save it: .nc, .npz, .csv or .json")
-    command.add_argument("--plot", metavar="FILE", help="draw it: .png, .pdf or .svg")
-    command.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    add = command.add_argument
+    add("--out", metavar="FILE", help="save it: .nc, .npz, .csv or .json")
+    add("--plot", metavar="FILE", help="draw it: .png, .pdf or .svg")
+    add("--json", action="store_true", help="print one JSON object, nothing else")
     return command
 
 
@@ -43,23 +47,24 @@ def execute(options) -> int:
             "name the system to run, e.g. simulate.py run musat3; see simulate.py list"
         )
     system = catalogue.system(files["system"])
-    check_targets(files)
-    reporter = Reporter()
+    if files["out"]:
+        storage.check_target(files["out"])
+    if files["plot"]:
+        check_target(files["plot"])
     try:
-        trajectory = integrate(system, parameters, progress=reporter, **integration)
+        with Reporter() as reporter:
+            trajectory = integrate(system, parameters, progress=reporter, **integration)
     except (IntegrationError, Interrupted) as stopped:
-        reporter.close()
         if stopped.trajectory is not None:
-            keep(stopped.trajectory, files, quiet=bool(files["json"]))
+            keep(stopped.trajectory, files)
             if files["json"]:
                 print(printed(as_json(stopped.trajectory, None)))
             if isinstance(stopped, Interrupted):
                 print(f"simulate.py: {stopped.trajectory.message}", file=sys.stderr)
                 return 130
         raise
-    reporter.close()
     at = report_at(system, trajectory, integration.get("at", ()))
-    keep(trajectory, files, quiet=bool(files["json"]))
+    keep(trajectory, files)
     if files["json"]:
         print(printed(as_json(trajectory, at)))
     else:
@@ -68,44 +73,22 @@ def execute(options) -> int:
     return 0
 
 
-def check_targets(files: dict[str, Any]) -> None:
-    """Refuse files that could not be written, before anything is computed."""
-    if files["out"]:
-        from reduced_dynamics.io.storage import check_target
-
-        check_target(files["out"])
-    if files["plot"]:
-        from reduced_dynamics.plotting.style import check_target
-
-        check_target(files["plot"])
-
-
-def keep(trajectory: Trajectory, files: dict[str, Any], quiet: bool = False) -> None:
+def keep(trajectory: Trajectory, files: dict[str, Any]) -> None:
     """Save and draw what was asked for; also the part of a run that was cut short."""
-    stream = sys.stderr if quiet else sys.stdout
     if files["out"]:
-        from reduced_dynamics.io.storage import save
-
-        save(trajectory, files["out"])
-        print(f"saved {files['out']}", file=stream)
+        storage.save(trajectory, files["out"])
+        say(f"saved {files['out']}", files["json"])
     if files["plot"]:
-        from reduced_dynamics.plotting.style import save_figure
-
-        save_figure(trajectory_figure(trajectory), files["plot"])
-        print(f"drew {files['plot']}", file=stream)
+        draw(trajectory_figure(trajectory), files["plot"], files["json"])
 
 
 def as_json(trajectory: Trajectory, at: dict[str, list[float]] | None) -> dict[str, Any]:
     """The object that ``run --json`` prints."""
-    solver = {
-        k: trajectory.solver[k]
-        for k in ("method", "rtol", "atol", "dynamics", "step")
-        if k in trajectory.solver
-    }
+    told = ("method", "rtol", "atol", "dynamics", "step")
     result = {
         "system": trajectory.system,
         "parameters": dict(trajectory.parameters),
-        "solver": solver,
+        "solver": {k: trajectory.solver[k] for k in told if k in trajectory.solver},
         "t_end": trajectory.t_end,
         "state": trajectory.final,
         "loss": float(trajectory.loss[-1]),
@@ -114,8 +97,7 @@ def as_json(trajectory: Trajectory, at: dict[str, list[float]] | None) -> dict[s
         "loss_rise": trajectory.loss_rise,
         "message": trajectory.message,
     }
-    if at:
-        result["at"] = at
+    result |= {"at": at} if at else {}
     return result | {"stats": dict(trajectory.stats), "versions": dict(trajectory.versions)}
 
 

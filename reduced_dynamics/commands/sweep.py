@@ -13,7 +13,14 @@ from typing import Any
 
 from reduced_dynamics import catalogue
 from reduced_dynamics.commands import sweep_results
-from reduced_dynamics.commands.arguments import number, pairs, read_config
+from reduced_dynamics.commands.arguments import (
+    REPEATABLE,
+    integration_options,
+    number,
+    pairs,
+    read_config,
+    whole,
+)
 from reduced_dynamics.commands.progress import Reporter
 from reduced_dynamics.core.errors import InputError, IntegrationError
 from reduced_dynamics.integration.problem import ATOL, DYNAMICS, METHODS, RTOL, THRESHOLD
@@ -54,26 +61,20 @@ def add_parser(commands):
     add("system", nargs="?", metavar="SYSTEM", help="musat3, musat19, ...")
     add(
         "--grid",
-        action="append",
-        default=[],
+        **REPEATABLE,
         metavar="K=SPEC",
         help="values of a parameter: LOW:HIGH:log|lin:COUNT or A,B,...; start.NAME is where a "
         "coordinate starts (repeatable: all combinations)",
     )
-    add(
-        "--random",
-        action="append",
-        default=[],
-        metavar="K=LOW:HIGH:log|lin",
-        help="sample a parameter, or a start, in this range (repeatable)",
-    )
+    sample = "sample a parameter, or a start, in this range (repeatable)"
+    add("--random", **REPEATABLE, metavar="K=LOW:HIGH:log|lin", help=sample)
     add("--points", metavar="COUNT", help="how many samples")
     add("--seed", metavar="S", help="seed of the samples (0)")
     add("--sampling", metavar="random|sobol|halton|lhs", help="how to sample (random)")
-    add("--set", action="append", default=[], metavar="K=V", help="a parameter, fixed (repeatable)")
+    add("--set", **REPEATABLE, metavar="K=V", help="a parameter, fixed (repeatable)")
     add("--config", metavar="FILE.toml", help="the same options from a file; these here win")
-    add("--start", action="append", default=[], metavar="NAME=X", help="a start, fixed")
-    add("--clamp", action="append", default=[], metavar="NAME=X", help="hold a coordinate fixed")
+    add("--start", **REPEATABLE, metavar="NAME=X", help="a start, fixed")
+    add("--clamp", **REPEATABLE, metavar="NAME=X", help="hold a coordinate fixed")
     add(
         "--t-end",
         metavar="EXPR",
@@ -82,11 +83,8 @@ def add_parser(commands):
         "longer to find",
     )
     add("--at", metavar="T1,T2,...", help="keep states at these times, or expressions such as N**2")
-    add(
-        "--keep",
-        metavar="WHAT,...",
-        help="events, final, loss, stats (default: these), at, trajectory",
-    )
+    kept = "events, final, loss, stats (default: these), at, trajectory"
+    add("--keep", metavar="WHAT,...", help=kept)
     add("--method", metavar="|".join(METHODS), help="(Rodas5P)")
     add("--rtol", metavar="X", help=f"relative tolerance of the trajectories ({RTOL:g})")
     add("--atol", metavar="X", help=f"absolute tolerance of the trajectories ({ATOL:g})")
@@ -128,16 +126,14 @@ def execute(options) -> int:
     sweep_results.check_names(options, plan)
     for remark in plan.remarks:
         print(remark, file=sys.stderr)
-    reporter, began = Reporter(), time.monotonic()
+    began = time.monotonic()
     with _target(options.out) as out, _terminable():
         try:
-            computed = perform(plan, out, options.resume, progress=reporter, **where)
+            with Reporter() as reporter:
+                computed = perform(plan, out, options.resume, progress=reporter, **where)
         except (SweepInterrupted, KeyboardInterrupt) as stopped:
-            reporter.close()
             print(f"simulate.py: {_how_to_resume(options, stopped)}", file=sys.stderr)
             return 130
-        finally:
-            reporter.close()
         seconds = time.monotonic() - began
         found = summary(out)
         if not options.json:
@@ -189,19 +185,12 @@ def arguments(options) -> dict[str, Any]:
         found[key] = dict(config.get(name, {})) | pairs(name, getattr(options, name))
     for name in ("points", "seed", "block", "threads", "workers"):
         value = getattr(options, name)
-        found[name] = None if value is None else _whole(name, value)
+        found[name] = None if value is None else whole(name, value)
     if found["seed"] is None:
         del found["seed"]
-    for name in ("rtol", "atol", "threshold", "step", "max-step"):
-        key = name.replace("-", "_")
-        if (value := getattr(options, key)) is not None:
-            found[key] = number(name, value)
-    for name in ("sampling", "method", "dynamics"):
-        if (value := getattr(options, name)) is not None:
-            found[name] = str(value)
-    if options.t_end is not None:
-        text = isinstance(options.t_end, str)
-        found["t_end"] = options.t_end if text else number("t-end", options.t_end)
+    found |= integration_options({k: getattr(options, k.replace("-", "_")) for k in _PLAIN})
+    if options.sampling is not None:
+        found["sampling"] = str(options.sampling)
     if options.seed is not None and not found["random"]:
         raise InputError("--seed is of the samples of --random; without them, drop it")
     if options.at is not None:
@@ -223,13 +212,6 @@ def _named(option: str, texts: list[str]) -> dict[str, str]:
             raise InputError(f"--{option} {name} is given twice; put its values into one")
         found[name] = spec
     return found
-
-
-def _whole(name: str, value: Any) -> int:
-    found = number(name, value)
-    if found != int(found):
-        raise InputError(f"--{name} takes a whole number, not {value}")
-    return int(found)
 
 
 def _parts(value: Any) -> list:
@@ -295,10 +277,7 @@ def as_json(plan, found, out, computed: int, seconds: float) -> dict[str, Any]:
         "plan": plan.identity,
         "dims": dict(zip(plan.dims, plan.shape, strict=True)),
         "out": out,
-        "points": found.points,
-        "complete": found.complete,
-        "failed": found.failed,
-        "refused": found.refused,
+        **{k: getattr(found, k) for k in ("points", "complete", "failed", "refused")},
         "reasons": dict(found.reasons.most_common()),
         "events": found.events,
         "computed": computed,
@@ -319,13 +298,11 @@ def as_text(plan, found, out, computed: int, seconds: float) -> list[str]:
     ]
     before = found.points - computed
     said = f"; {before} were stored before" if before else ""
-    lines.append(
-        f"  {computed} computed in {seconds:.1f} s, {computed / seconds:.4g} a second{said}"
-    )
-    lines.append(
+    lines += [
+        f"  {computed} computed in {seconds:.1f} s, {computed / seconds:.4g} a second{said}",
         f"  {found.complete} complete, {found.failed} failed, {found.refused} refused "
-        "(outside a parameter's range, or impossible)"
-    )
+        "(outside a parameter's range, or impossible)",
+    ]
     for reason, count in found.reasons.most_common(MOST_REASONS):
         lines.append(f"    {count} x {'such as: ' if count > 1 else ''}{reason}")
     if len(found.reasons) > MOST_REASONS:
@@ -334,10 +311,7 @@ def as_text(plan, found, out, computed: int, seconds: float) -> list[str]:
         width = max(14, *(len(name) for name in found.events))
         lines += ["", f"  {'event':{width}} {'reached':>9} {'earliest':>12} {'latest':>12}"]
         for name, event in found.events.items():
-            shown = [
-                f"{event[k]:12.6g}" if event["reached"] else f"{'-':>12}" for k in ("min", "max")
-            ]
-            lines.append(f"  {name:{width}} {event['reached']:9d} {shown[0]} {shown[1]}")
-    lines.append("")
-    lines.append(f"stored in {out}" if out else "not stored; --out NAME.zarr keeps it")
-    return lines
+            form = "12.6g" if event["reached"] else ">12"
+            least, most = (event[k] if event["reached"] else "-" for k in ("min", "max"))
+            lines.append(f"  {name:{width}} {event['reached']:9d} {least:{form}} {most:{form}}")
+    return [*lines, "", f"stored in {out}" if out else "not stored; --out NAME.zarr keeps it"]

@@ -1,13 +1,15 @@
 """What ``sweep`` makes of its results: fitted scaling laws, maps of regimes, their figures."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from reduced_dynamics.commands.arguments import REPEATABLE
+from reduced_dynamics.commands.outputs import draw
 from reduced_dynamics.core.errors import InputError
+from reduced_dynamics.plotting.style import check_target
 
 
 class _Once(argparse.Action):
@@ -23,8 +25,7 @@ def add_options(add) -> None:
     """The options, through a parser's ``add_argument``."""
     add(
         "--fit",
-        action="append",
-        default=[],
+        **REPEATABLE,
         metavar="RESULT~K",
         help="the scaling law of a result in a swept parameter, such as t_icl~N, or t_icl~N**2 "
         "for the prefactor of that exponent (repeatable)",
@@ -45,8 +46,6 @@ def check(options) -> None:
 
     over = {parse(spec)[1] for spec in options.fit}
     if options.plot is not None:
-        from reduced_dynamics.plotting.style import check_target
-
         if not (options.fit or options.map):
             raise InputError("--plot draws what --fit or --map asks for; add one of them")
         if options.fit and options.map:
@@ -78,41 +77,28 @@ def report(path: Path, options) -> tuple[list[str], dict[str, Any]]:
     """
     if not (options.fit or options.map):
         return [], {}
+    from reduced_dynamics.sweeping.figures import laws_figure, regimes_figure
     from reduced_dynamics.sweeping.laws import laws
     from reduced_dynamics.sweeping.reading import open_sweep
+    from reduced_dynamics.sweeping.regimes import regimes
 
     dataset = open_sweep(path)
     lines: list[str] = []
     found: dict[str, Any] = {}
-    figure = None
-    if options.fit:
-        all_laws = [law for spec in options.fit for law in laws(dataset, spec)]
-        for law in all_laws:
-            lines += ["", *_law_text(law)]
+    all_laws = [law for spec in options.fit for law in laws(dataset, spec)]
+    for law in all_laws:
+        lines += ["", *_law_text(law)]
+    if all_laws:
         found["laws"] = [_law_json(law) for law in all_laws]
-
-        def figure():
-            from reduced_dynamics.sweeping.figures import laws_figure
-
-            return laws_figure(all_laws, dataset.attrs["title"])
-
     if options.map:
-        from reduced_dynamics.sweeping.regimes import regimes
-
         mapped = regimes(dataset, options.map)
         lines += ["", *_map_text(mapped)]
         found["map"] = _map_json(mapped)
-
-        def figure():
-            from reduced_dynamics.sweeping.figures import regimes_figure
-
-            return regimes_figure(mapped)
-
-    if options.plot is not None and figure is not None:
-        from reduced_dynamics.plotting.style import save_figure
-
-        save_figure(figure(), options.plot)
-        print(f"drew {options.plot}", file=sys.stderr if options.json else sys.stdout)
+    if options.plot is not None:  # of either; see `check`
+        figure = (
+            regimes_figure(mapped) if options.map else laws_figure(all_laws, dataset.attrs["title"])
+        )
+        draw(figure, options.plot, options.json)
     return lines, found
 
 
@@ -177,12 +163,7 @@ def _exponent(value: float, law) -> str:
 
 def _law_json(law) -> dict[str, Any]:
     return {
-        "of": law.of,
-        "over": law.over,
-        "at": law.at,
-        "x": law.x,
-        "y": law.y,
-        "left_out": law.left_out,
+        **{k: getattr(law, k) for k in ("of", "over", "at", "x", "y", "left_out")},
         "exponent": law.fit.slope,
         "interval": law.fit.interval,
         "level": law.fit.level,
@@ -219,14 +200,5 @@ def _map_text(mapped) -> list[str]:
 
 
 def _map_json(mapped) -> dict[str, Any]:
-    return {
-        "of": mapped.of,
-        "names": list(mapped.names),
-        "x": mapped.x,
-        "y": mapped.y,
-        "values": mapped.values,
-        "orders": list(mapped.orders),
-        "counts": list(mapped.counts),
-        "incomplete": mapped.incomplete,
-        "at": mapped.at,
-    }
+    told = ("of", "names", "x", "y", "values", "orders", "counts", "incomplete", "at")
+    return {name: getattr(mapped, name) for name in told}

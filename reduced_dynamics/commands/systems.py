@@ -27,41 +27,36 @@ def execute(options) -> int:
 def describe(system: ReducedSystem) -> list[str]:
     """Everything declared about a system, as lines of text."""
     lines = [f"{system.name}: {system.title}", f"  source: {system.source}", "", "Parameters"]
-    rows = [(p.name, _default(p), p.range, p.meaning) for p in system.parameters]
-    lines += _table(rows, ("name", "default", "range", "meaning"))
+    lines += _parameters(system.parameters)
     model = catalogue.find("full", system.name)
     if model is not None:
         lines += ["", f"Training of {model.title} (validate, sweep --full)"]
-        rows = [(p.name, _default(p), p.range, p.meaning) for p in model.settings]
-        lines += _table(rows, ("name", "default", "range", "meaning"))
+        lines += _parameters(model.settings)
         lines += [f"  until t = {model.horizon} unless said otherwise"]
     lines += ["", "State (dz/dt = -d loss/dz, in reduced training time)"]
-    lines += _table(
-        [
-            (c.name, c.start if isinstance(c.start, str) else f"{c.start:g}", c.meaning)
-            for c in system.coordinates
-        ],
-        ("name", "start", "meaning"),
-    )
-    if system.observables:
-        lines += ["", "Observables"]
-        lines += _table([(o.name, o.meaning) for o in system.observables], ("name", "meaning"))
-    if system.events:
-        lines += ["", "Events"]
-        lines += _table([(e.name, e.meaning) for e in system.events], ("name", "meaning"))
-    if system.invariants:
-        lines += ["", "First integrals"]
-        lines += _table([(i.name, i.meaning) for i in system.invariants], ("name", "meaning"))
+    starts = [c.start if isinstance(c.start, str) else f"{c.start:g}" for c in system.coordinates]
+    rows = [(c.name, s, c.meaning) for c, s in zip(system.coordinates, starts, strict=True)]
+    lines += _table(rows, ("name", "start", "meaning"))
+    for title, named in (
+        ("Observables", system.observables),
+        ("Events", system.events),
+        ("First integrals", system.invariants),
+    ):
+        if named:
+            rows = [(one.name, one.meaning) for one in named]
+            lines += ["", title, *_table(rows, ("name", "meaning"))]
     horizon = system.horizon
     if horizon.plateaus:
         lines += ["", f"Automatic horizon: t = {horizon.bound}"]
     elif horizon.bound:
-        lines += [
-            "",
-            f"Automatic horizon: until {', '.join(horizon.formed)} and a settled loss, at most "
-            f"t = {horizon.bound}",
-        ]
+        formed = f"until {', '.join(horizon.formed)} and a settled loss"
+        lines += ["", f"Automatic horizon: {formed}, at most t = {horizon.bound}"]
     return lines
+
+
+def _parameters(known) -> list[str]:
+    rows = [(p.name, _default(p), p.range, p.meaning) for p in known]
+    return _table(rows, ("name", "default", "range", "meaning"))
 
 
 def _default(parameter) -> str:

@@ -1,27 +1,26 @@
 """``validate``: a full model's training, and the reduced flow laid over it."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from reduced_dynamics import catalogue
-from reduced_dynamics.commands.arguments import number, pairs, read_config, times
+from reduced_dynamics.commands.arguments import REPEATABLE, given, times, whole
+from reduced_dynamics.commands.outputs import draw, say
 from reduced_dynamics.commands.progress import Reporter
 from reduced_dynamics.core.errors import InputError
-from reduced_dynamics.io import files
+from reduced_dynamics.experiments.comparison import Comparison, Job, in_flow_time, largest
+from reduced_dynamics.experiments.full import FullModel
+from reduced_dynamics.integration.one import Interrupted
+from reduced_dynamics.io import files, storage
 from reduced_dynamics.io.jsonable import printed
 from reduced_dynamics.io.versions import versions
+from reduced_dynamics.plotting.style import check_target
 from reduced_dynamics.training.loop import DivergedError, TrainingInterrupted
 
-if TYPE_CHECKING:
-    from reduced_dynamics.experiments.comparison import Comparison, Job
-    from reduced_dynamics.experiments.full import FullModel
-
-    Done = Sequence[tuple[Job, Comparison]]
+Done = Sequence[tuple[Job, Comparison]]
 
 DESCRIPTION = """\
 Train the full model and lay the reduced flow over its trajectory. --set takes the parameters of
@@ -53,14 +52,14 @@ def add_parser(commands):
     )
     add = command.add_argument
     add("system", metavar="SYSTEM", help=", ".join(catalogue.offered("full")))
-    add("--set", action="append", default=[], metavar="K=V",
-        help="a parameter of the system, or a setting of the training (repeatable)")  # fmt: skip
+    meaning = "a parameter of the system, or a setting of the training (repeatable)"
+    add("--set", **REPEATABLE, metavar="K=V", help=meaning)
     add("--config", metavar="FILE.toml", help="the same options from a file; these here win")
-    add("--t-end", metavar="EXPR",
-        help="horizon in reduced training time, arithmetic over the parameters")  # fmt: skip
+    horizon = "horizon in reduced training time, arithmetic over the parameters"
+    add("--t-end", metavar="EXPR", help=horizon)
     add("--steps", metavar="COUNT", help="training steps, instead of --t-end")
     add("--at", metavar="T1,T2,...", help="report at these times")
-    add("--clamp", action="append", default=[], metavar="NAME=X", help="held in both (repeatable)")
+    add("--clamp", **REPEATABLE, metavar="NAME=X", help="held in both (repeatable)")
     add("--seed", metavar="N", help="this seed")
     add("--seeds", metavar="COUNT|S1,S2,...", help="how many seeds, from 0 on; or which")
     add("--checkpoint", metavar="FILE.npz", help="keep training here, and resume it from here")
@@ -73,13 +72,17 @@ def add_parser(commands):
 def execute(options) -> int:
     system = catalogue.system(options.system)
     model = catalogue.full_model(system)
-    given, chosen, wanted = _gather(options, model)
-    parameters, training = model.split(system, given)
+    own, chosen, wanted = _gather(options, model)
+    parameters, training = model.split(system, own)
     jobs = model.plan(system, parameters, **chosen, **training)
     done, stopped = _run(jobs, wanted)
     if done:
         if wanted["plot"]:
-            _draw(model, done, wanted)
+            from reduced_dynamics.plotting.trajectories import overlay_figure
+
+            found = done[0][1]
+            figure = overlay_figure(found.reduced, found.full, model.xscale, found.names)
+            draw(figure, wanted["plot"], wanted["json"])
         if wanted["json"]:
             print(printed(_record(model, jobs, done, stopped)))
         else:
@@ -94,37 +97,18 @@ def execute(options) -> int:
 
 def _gather(options, model) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """What --set gives, the options of the plan, and the files; from command line and file."""
-    config = {}
-    if options.config:
-        config = read_config(options.config, _PLAIN, ("set", "clamp"), _FILES)
-    own = {k: getattr(options, k.replace("-", "_")) for k in (*_PLAIN, *_FILES)}
-    own = {k: v if v not in (None, False) else config.get(k) for k, v in own.items()}
-    for name in ("checkpoint", "out", "plot"):
-        if own[name] == "":
-            raise InputError(f"--{name} needs the name of a file")
-    given = {k: dict(config.get(k, {})) | pairs(k, getattr(options, k)) for k in ("set", "clamp")}
+    own, tables = given(options, _PLAIN, ("set", "clamp"), _FILES)
     for one, other, what in (("t-end", "steps", "when to stop"), ("seed", "seeds", "which seeds")):
         if own[one] is not None and own[other] is not None:
             raise InputError(f"--{one} and --{other} both say {what}; give one of the two")
-    chosen: dict[str, Any] = {"seeds": model.seeds}
-    if own["t-end"] is not None:
-        chosen["t_end"] = own["t-end"]
-    if own["steps"] is not None:
-        chosen["steps"] = _whole("steps", own["steps"])
-    if own["at"] is not None:
-        chosen["at"] = times(own["at"])
-    if own["seed"] is not None:
-        chosen["seeds"] = [_whole("seed", own["seed"])]
-    if own["seeds"] is not None:
-        chosen["seeds"] = own["seeds"]
-    return given["set"], chosen | {"clamp": given["clamp"]}, {k: own[k] for k in _FILES}
-
-
-def _whole(name: str, value: Any) -> int:
-    found = number(name, value)
-    if found != int(found):
-        raise InputError(f"--{name} takes a whole number, not {value}")
-    return int(found)
+    chosen = {
+        "t_end": own["t-end"],
+        "steps": None if own["steps"] is None else whole("steps", own["steps"]),
+        "at": None if own["at"] is None else times(own["at"]),
+        "seeds": own["seeds"] if own["seed"] is None else [whole("seed", own["seed"])],
+    }
+    chosen = {"seeds": model.seeds} | {k: v for k, v in chosen.items() if v is not None}
+    return tables["set"], chosen | {"clamp": tables["clamp"]}, {k: own[k] for k in _FILES}
 
 
 class Stopped(KeyboardInterrupt):
@@ -142,28 +126,30 @@ def _run(jobs: Sequence[Job], wanted) -> tuple[Done, Exception | Stopped | None]
         The (job, comparison) pairs, one that was cut short among them; and what stopped the rest,
         or None.
     """
-    from reduced_dynamics.experiments.comparison import in_flow_time
-    from reduced_dynamics.integration.one import Interrupted
-
     alone = len(jobs) == 1
-    _check_targets(jobs, alone, wanted)
+    # Files that could not be written are refused before anything is computed.
+    if wanted["plot"]:
+        check_target(wanted["plot"])
+    for job in jobs:
+        if wanted["out"]:
+            storage.check_target(_own(job, alone, wanted["out"]))
+        if wanted["checkpoint"]:
+            files.check_target(_own(job, alone, wanted["checkpoint"]), [".npz"])
     done, stopped = [], None
     for count, job in enumerate(jobs, start=1):
-        reporter, label = Reporter(), "" if alone else f"{job.label} ({count} of {len(jobs)}): "
+        label = "" if alone else f"{job.label} ({count} of {len(jobs)}): "
         checkpoint = wanted["checkpoint"] and _own(job, alone, wanted["checkpoint"])
-        try:
-            job.prepare()
-            full = job.trained(lambda what, share, r=reporter, p=label: r(p + what, share),
-                               checkpoint)  # fmt: skip
-        except (TrainingInterrupted, DivergedError) as error:
-            stopped, full = error, error.trajectory
-        reporter.close()
+        with Reporter() as reporter:
+            try:
+                job.prepare()
+                full = job.trained(lambda what, share, r=reporter, p=label: r(p + what, share),
+                                   checkpoint)  # fmt: skip
+            except (TrainingInterrupted, DivergedError) as error:
+                stopped, full = error, error.trajectory
         if wanted["out"] and full is not None:
-            from reduced_dynamics.io.storage import save
-
             path = _own(job, alone, wanted["out"])
-            save(in_flow_time(full, job.config), path)
-            _say(f"saved {path}", wanted)
+            storage.save(in_flow_time(full, job.config), path)
+            say(f"saved {path}", wanted["json"])
         if full is not None and full.t_end > 0:
             try:
                 done.append((job, job.compare(full)))
@@ -176,34 +162,6 @@ def _run(jobs: Sequence[Job], wanted) -> tuple[Done, Exception | Stopped | None]
 
 def _own(job: Job, alone: bool, path: str) -> str:
     return path if alone else job.file(path)
-
-
-def _check_targets(jobs: Sequence[Job], alone: bool, wanted) -> None:
-    """Refuse files that could not be written, before anything is computed."""
-    from reduced_dynamics.io import storage
-    from reduced_dynamics.plotting import style
-
-    if wanted["plot"]:
-        style.check_target(wanted["plot"])
-    for job in jobs:
-        if wanted["out"]:
-            storage.check_target(_own(job, alone, wanted["out"]))
-        if wanted["checkpoint"]:
-            files.check_target(_own(job, alone, wanted["checkpoint"]), [".npz"])
-
-
-def _draw(model: FullModel, done: Done, wanted) -> None:
-    from reduced_dynamics.plotting.style import save_figure
-    from reduced_dynamics.plotting.trajectories import overlay_figure
-
-    found = done[0][1]
-    figure = overlay_figure(found.reduced, found.full, model.xscale, found.names)
-    save_figure(figure, wanted["plot"])
-    _say(f"drew {wanted['plot']}", wanted)
-
-
-def _say(text: str, wanted) -> None:
-    print(text, file=sys.stderr if wanted["json"] else sys.stdout)
 
 
 # Reports
@@ -293,12 +251,12 @@ def _runs_text(done: Done) -> list[str]:
     lines = [f"  {'seed':>4} {'max error':>11} {'where':>16} {'final error':>12} {'stepping':>10} "
              f"{'sampling':>10} {'full':>8} {'reduced':>8}"]  # fmt: skip
     for job, found in done:
-        largest, name, t = found.worst
-        parts = [_largest(found.discretisation), _largest(found.sampling)]
+        worst, name, t = found.worst
+        parts = [largest(found.discretisation), largest(found.sampling)]
         shown = " ".join(f"{'-' if x is None else f'{x:.2e}':>10}" for x in parts)
         lines.append(
-            f"  {job.config.seed:4d} {largest:11.2e} {f'{name} t={t:.4g}':>16} "
-            f"{_largest(found.error[-1]):12.2e} {shown} "
+            f"  {job.config.seed:4d} {worst:11.2e} {f'{name} t={t:.4g}':>16} "
+            f"{largest(found.error[-1]):12.2e} {shown} "
             f"{found.wall_s['full']:6.1f} s {found.wall_s['reduced']:6.2f} s"
         )
     lines.append(
@@ -309,9 +267,9 @@ def _runs_text(done: Done) -> list[str]:
 
 
 def _verdict(done: Done) -> list[str]:
-    largest = [found.worst[0] for _, found in done]
-    within = sum(x <= YARDSTICK for x in largest)
-    job, worst = done[int(np.argmax(largest))]
+    sizes = [found.worst[0] for _, found in done]
+    within = sum(x <= YARDSTICK for x in sizes)
+    job, worst = done[int(np.argmax(sizes))]
     size, name, t = worst.worst
     runs = "the run" if len(done) == 1 else f"{within} of {len(done)} runs"
     verb = "stays" if within == len(done) == 1 else "stay" if len(done) > 1 else "does not stay"
@@ -341,12 +299,12 @@ def _record(model: FullModel, jobs: Sequence[Job], done: Done, stopped) -> dict[
 
 def _run_record(job: Job, found: Comparison) -> dict[str, Any]:
     """One run's errors, states, events and table."""
-    largest, name, t = found.worst
+    worst, name, t = found.worst
     return {
         "seed": job.config.seed,
         "t_end": float(found.t[-1]),
         "steps": found.full.stats["steps"],
-        "largest_error": {"value": largest, "coordinate": name, "t": t},
+        "largest_error": {"value": worst, "coordinate": name, "t": t},
         "max_error": found.max_error,
         "final_error": found.final_error,
         "final": {
@@ -354,12 +312,8 @@ def _run_record(job: Job, found: Comparison) -> dict[str, Any]:
             "reduced": {k: float(found.beside[k][-1]) for k in found.names},
         },
         "events": {k: {"full": a, "reduced": b} for k, (a, b) in found.events.items()},
-        "max_stepping_error": _largest(found.discretisation),
-        "max_sampling_error": _largest(found.sampling),
+        "max_stepping_error": largest(found.discretisation),
+        "max_sampling_error": largest(found.sampling),
         "at": found.table,
         "wall_s": found.wall_s,
     }
-
-
-def _largest(error: np.ndarray | None) -> float | None:
-    return None if error is None else float(np.abs(error).max())

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from reduced_dynamics.compilation.compiled import compile_system
-from reduced_dynamics.core.errors import InputError, IntegrationError
+from reduced_dynamics.core.errors import InputError, IntegrationError, whole_numbers
 from reduced_dynamics.core.expressions import evaluate
 from reduced_dynamics.core.progress import Progress, silent
 from reduced_dynamics.core.system import ReducedSystem, numeric
@@ -160,6 +160,11 @@ def rms(error: np.ndarray | None) -> float:
     error : ndarray, shape (n, d), or None
     """
     return np.nan if error is None else float(np.sqrt(np.mean(np.sum(error**2, axis=1))))
+
+
+def largest(error: np.ndarray | None) -> float | None:
+    """The largest error of any coordinate at any time; None if there is none."""
+    return None if error is None else float(np.abs(error).max())
 
 
 @dataclass(frozen=True)
@@ -318,8 +323,7 @@ def schedule(
     factor = stretch(base)
     step = base.time_step * factor
     if steps is not None:
-        if not isinstance(steps, int | np.integer) or steps < 1:
-            raise InputError(f"steps must be a positive integer, not {steps!r}")
+        whole_numbers(steps=steps)
         t_end = steps * step
     horizon = evaluate(t_end, numeric(values)) if isinstance(t_end, str) else float(t_end)
     if not 0.5 * step <= horizon < np.inf:

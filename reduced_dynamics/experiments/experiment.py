@@ -51,6 +51,11 @@ class Context:
         """`progress` whose texts begin with a label."""
         return lambda what, share: self.progress(f"{label}: {what}", share)
 
+    def within(self, folder: Path, key: str, many: bool) -> Context:
+        """The context of one part."""
+        progress = self.labelled(key) if many else self.progress
+        return replace(self, progress=progress, checkpoint=folder / f"{key}.checkpoint.npz")
+
 
 @dataclass(frozen=True)
 class Conclusion:
@@ -132,8 +137,3 @@ class Experiment:
         names = [s.name for s in self.settings]
         if len(set(names)) < len(names):
             raise ValueError(f"{self.name}: two settings of one name")
-
-    def within(self, context: Context, folder: Path, key: str, many: bool) -> Context:
-        """The context of one part."""
-        progress = context.labelled(key) if many else context.progress
-        return replace(context, progress=progress, checkpoint=folder / f"{key}.checkpoint.npz")

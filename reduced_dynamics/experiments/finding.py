@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import string
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,18 +21,9 @@ WIDTH = 96
 
 @dataclass(frozen=True)
 class Measured:
-    """A measured number.
+    """A measured number, made of `n` independent values; None if there was nothing to measure.
 
-    Attributes
-    ----------
-    value : float or None
-        None if there was nothing to measure.
-    error : float or None
-        Its standard error.
-    interval : tuple of two floats or None
-        Instead of that, where it lies with 95 %.
-    n : int or None
-        Of how many independent values it is made.
+    `error` is its standard error, `interval` instead of that where it lies with 95 %.
     """
 
     value: float | None
@@ -98,14 +88,9 @@ def holds(statement: bool | None) -> str:
 
 
 def near(measured: float | None, claimed: float, within: float, error: float = 0.0) -> str:
-    """The verdict on a claimed number.
+    """The verdict on a claimed number, which agrees with what is `within` this distance of it.
 
-    Parameters
-    ----------
-    measured, error : float
-        What was measured, and twice its standard error (or half its interval).
-    claimed, within : float
-        What is claimed, and how far from it still agrees.
+    `error` is twice the standard error of what was measured, or half its interval.
     """
     if measured is None or not math.isfinite(measured):
         return "not decided"
@@ -137,13 +122,6 @@ def fill(text: str, numbers: Mapping[str, Any]) -> str:
         If a field names no number.
     """
     return _Filler().vformat(text, (), numbers)
-
-
-def wrapped(finding: Finding) -> list[str]:
-    """A finding's lines of text."""
-    return textwrap.wrap(
-        str(finding), WIDTH, initial_indent="  ", subsequent_indent=" " * 6, break_long_words=False
-    )
 
 
 def tally(findings: Sequence[Finding]) -> dict[str, int]:

@@ -4,13 +4,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from reduced_dynamics.core.errors import InputError, unknown
 from reduced_dynamics.core.progress import Progress, silent
 from reduced_dynamics.core.system import Parameter, ReducedSystem
 from reduced_dynamics.core.trajectory import Trajectory
-from reduced_dynamics.experiments.comparison import Comparison, Job
+from reduced_dynamics.experiments.comparison import Comparison, Job, largest
 from reduced_dynamics.sweeping.variables import Variable
 
 #: What every training has.
@@ -100,14 +98,9 @@ class FullModel:
         checkpoint=None,
         **options: Any,
     ) -> Comparison:
-        """Train once and lay the reduced flow over the trajectory; `options` are those of `plan`.
+        """Train once and lay the reduced flow over the trajectory.
 
-        Raises
-        ------
-        InputError
-            For anything that is impossible or contradicts itself.
-        TrainingInterrupted, DivergedError
-            With the full model's trajectory so far, for `Job.compare`.
+        `options` are those of `plan`; errors are those of `Job.trained` and `Job.compare`.
         """
         (job,) = self.plan(system, parameters, seeds=[seed], **options)
         return job.run(progress, checkpoint)
@@ -151,13 +144,13 @@ class FullModel:
         numbers |= {"full_loss": float(full.loss[-1])} | _end("full", full)
         if found is None:
             return numbers
-        largest, _, t = found.worst
+        worst, _, t = found.worst
         return numbers | {
-            "largest_error": largest,
+            "largest_error": worst,
             "largest_error_t": t,
-            "final_error": _largest(found.error[-1]),
-            "stepping_error": _largest(found.discretisation),
-            "sampling_error": _largest(found.sampling),
+            "final_error": largest(found.error[-1]),
+            "stepping_error": largest(found.discretisation),
+            "sampling_error": largest(found.sampling),
             "reduced_loss": float(found.reduced_loss[-1]),
             **_end("reduced", found.reduced),
         }
@@ -166,7 +159,3 @@ class FullModel:
 def _end(model: str, run: Trajectory) -> dict[str, float | None]:
     """Events and the last state of a trajectory, under the names of `FullModel.results`."""
     return {f"{model}_{name}": value for name, value in (run.events | run.final).items()}
-
-
-def _largest(error: np.ndarray | None) -> float | None:
-    return None if error is None else float(np.abs(error).max())

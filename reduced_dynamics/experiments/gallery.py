@@ -12,41 +12,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from reduced_dynamics.core.errors import (
-    InputError,
-    ReducedDynamicsError,
-    check_interrupt,
-    unknown,
-)
+from reduced_dynamics.core.errors import InputError, ReducedDynamicsError, check_interrupt, unknown
 from reduced_dynamics.experiments import page
 from reduced_dynamics.experiments.experiment import Context, Experiment
-from reduced_dynamics.experiments.perform import (
-    ExperimentInterrupted,
-    perform,
-    source,
-    versions,
-)
+from reduced_dynamics.experiments.perform import ExperimentInterrupted, perform, source
 from reduced_dynamics.experiments.result import Result
 from reduced_dynamics.experiments.setting import collect
 from reduced_dynamics.io import files
 from reduced_dynamics.io.jsonable import plain
+from reduced_dynamics.io.versions import versions
 from reduced_dynamics.plotting.style import save_figure
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What became of one experiment.
+    """What became of one experiment: "made", "kept" or "failed".
 
-    Attributes
-    ----------
-    name : str
-    state : {"made", "kept", "failed"}
-    result : Result or None
-        None if it failed.
-    error : str
-        Why it failed.
-    exit_code : int
-        0, or that of the error.
+    Where it failed there is no result, but why it did and the exit code of the error.
     """
 
     name: str

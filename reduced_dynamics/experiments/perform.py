@@ -5,16 +5,22 @@ import json
 import multiprocessing
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from reduced_dynamics.compilation import cache
-from reduced_dynamics.core.errors import InputError, ReducedDynamicsError, check_interrupt
+from reduced_dynamics.core.errors import (
+    InputError,
+    ReducedDynamicsError,
+    check_interrupt,
+    whole_numbers,
+)
 from reduced_dynamics.core.identity import identity
 from reduced_dynamics.experiments.experiment import Conclusion, Context, Experiment
 from reduced_dynamics.experiments.result import Result
@@ -26,13 +32,7 @@ from reduced_dynamics.training.loop import TrainingInterrupted
 
 
 class ExperimentInterrupted(ReducedDynamicsError):
-    """An experiment was interrupted (exit 130); the parts that were done are kept.
-
-    Attributes
-    ----------
-    done, total : int
-        Parts.
-    """
+    """An experiment was interrupted (exit 130); the `done` of its `total` parts are kept."""
 
     exit_code = 130
 
@@ -67,52 +67,40 @@ def perform(
         If a part fails; the others that were done are kept.
     """
     context = context or Context()
-    if not isinstance(context.workers, int) or context.workers < 1:
-        raise InputError(f"workers must be a positive integer, not {context.workers!r}")
+    whole_numbers(workers=context.workers)
     settings = collect(experiment.settings, given or {}, context.size, experiment.name)
     parts = dict(experiment.parts(settings))
     folder = _folder(experiment, settings, context)
     begun = time.monotonic()
     outcomes = _kept(folder, parts)
     try:
-        for key, outcome in _work(experiment, settings, parts, outcomes, folder, context):
+        task = partial(_one, experiment, settings, folder)
+        for key, outcome in _work(task, parts, outcomes, folder, context):
             outcomes[key] = outcome
     except (KeyboardInterrupt, TrainingInterrupted, SystemError) as stopped:
         if isinstance(stopped, SystemError):
             check_interrupt(stopped)
         raise ExperimentInterrupted(experiment.name, sorted(outcomes), len(parts)) from None
     context.progress("concluding", 1.0)
-    ordered = {key: outcomes[key] for key in parts}
-    result = conclude(experiment, settings, ordered, context.size, time.monotonic() - begun)
-    shutil.rmtree(folder, ignore_errors=True)
-    return result
-
-
-def conclude(
-    experiment: Experiment,
-    settings: Settings,
-    outcomes: Mapping[str, Any],
-    size: str,
-    wall_s: float,
-) -> Result:
-    """The result that follows from the parts."""
-    found = experiment.conclude(settings, outcomes)
+    wall_s = time.monotonic() - begun
+    found = experiment.conclude(settings, {key: outcomes[key] for key in parts})
     numbers = plain(found.numbers)
-    findings = tuple(finding.filled(numbers) for finding in experiment.judge(numbers))
-    return Result(
+    result = Result(
         experiment=experiment.name,
-        size=size,
+        size=context.size,
         settings=plain(settings),
         numbers=numbers,
-        findings=findings,
+        findings=tuple(finding.filled(numbers) for finding in experiment.judge(numbers)),
         data=_dataset(found, settings),
         trajectories=dict(found.trajectories),
-        command=command(experiment, settings, size),
+        command=command(experiment, settings, context.size),
         versions=versions(),
         source=source(experiment),
         wall_s=wall_s,
         declared=experiment,
     )
+    shutil.rmtree(folder, ignore_errors=True)
+    return result
 
 
 def command(experiment: Experiment, settings: Mapping[str, Any], size: str) -> str:
@@ -170,14 +158,13 @@ def _kept(folder: Path, parts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _work(
-    experiment: Experiment,
-    settings: Settings,
+    task: Callable,
     parts: Mapping[str, Any],
     done: Mapping[str, Any],
     folder: Path,
     context: Context,
 ) -> Iterator[tuple[str, Any]]:
-    """The parts that are not done yet, each as soon as it is."""
+    """The outcomes of the parts that are not done yet, each as soon as `task` has it."""
     left = {key: arguments for key, arguments in parts.items() if key not in done}
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
@@ -185,23 +172,19 @@ def _work(
     if context.workers == 1 or len(left) < 2:
         for count, (key, arguments) in enumerate(left.items(), start=len(done)):
             context.progress(f"part {key}", count / len(parts))
-            inner = experiment.within(context, folder, key, many)
-            yield key, _one(experiment, settings, key, arguments, inner, folder)
+            yield key, task(key, arguments, context.within(folder, key, many))
         return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(context.workers, len(left)), mp_context=spawn) as pool:
         # Another process can show no progress of its own.
         quiet = Context(context.size)
         tasks = {
-            pool.submit(
-                _one, experiment, settings, key, arguments,
-                experiment.within(quiet, folder, key, many=False), folder,
-            ): key
+            pool.submit(task, key, arguments, quiet.within(folder, key, False)): key
             for key, arguments in left.items()
-        }  # fmt: skip
+        }
         try:
-            for count, task in enumerate(as_completed(tasks), start=len(done) + 1):
-                yield tasks[task], task.result()
+            for count, made in enumerate(as_completed(tasks), start=len(done) + 1):
+                yield tasks[made], made.result()
                 context.progress(f"{count} of {len(parts)} parts", count / len(parts))
         except BaseException:
             # What has begun ends, and is kept.
@@ -212,10 +195,10 @@ def _work(
 def _one(
     experiment: Experiment,
     settings: Settings,
+    folder: Path,
     key: str,
     arguments: Any,
     context: Context,
-    folder: Path,
 ) -> Any:
     """One part's outcome, kept and read back, so that it is the same now and after a restart."""
     content = bundle.encode(experiment.work(settings, arguments, context))

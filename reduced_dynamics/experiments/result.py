@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.core.trajectory import Trajectory
 from reduced_dynamics.experiments.experiment import Experiment
-from reduced_dynamics.experiments.finding import WIDTH, Finding, fill, wrapped
+from reduced_dynamics.experiments.finding import WIDTH, Finding, fill
 from reduced_dynamics.io import bundle, files
 from reduced_dynamics.io.jsonable import dumps, loads
 
@@ -79,20 +81,23 @@ class Result:
     @property
     def caption(self) -> str:
         """What was run and what the panels show."""
-        known = self.declared
-        return " ".join(fill(known.caption, self.numbers).split()) if known else ""
+        return " ".join(fill(self._declared("caption"), self.numbers).split())
+
+    def _declared(self, name: str) -> str:
+        return getattr(self.declared, name, "")
 
     def __str__(self) -> str:
-        known, lines = self.declared, []
         first, *others = self.findings or (Finding("nothing was found"),)
-        lines += [str(first), "", f"{self.experiment}: {known.question if known else ''}"]
-        if known and known.claim:
-            said = f"The paper ({known.source}): {' '.join(known.claim.split())}"
-            lines += textwrap.wrap(said, WIDTH)
+        lines = [str(first), "", f"{self.experiment}: {self._declared('question')}"]
+        if claim := " ".join(self._declared("claim").split()):
+            lines += textwrap.wrap(f"The paper ({self._declared('source')}): {claim}", WIDTH)
         if self.caption:
             lines += textwrap.wrap(f"Here: {self.caption}", WIDTH)
         for finding in others:
-            lines += wrapped(finding)
+            lines += textwrap.wrap(
+                str(finding), WIDTH, initial_indent="  ", subsequent_indent=" " * 6,
+                break_long_words=False,
+            )  # fmt: skip
         return "\n".join([*lines, f"Made by: {self.command} ({self.wall_s:.0f} s)"])
 
     __repr__ = __str__
@@ -100,7 +105,7 @@ class Result:
     def _repr_html_(self) -> str:
         first, *others = self.findings or (Finding("nothing was found"),)
         rows = "".join(f"<li>{html.escape(str(finding))}</li>" for finding in others)
-        question = html.escape(self.declared.question if self.declared else "")
+        question = html.escape(self._declared("question"))
         return (
             f"<h4>{html.escape(self.experiment)}: {question}</h4>"
             f"<p><b>{html.escape(str(first))}</b></p><p>{html.escape(self.caption)}</p>"
@@ -115,12 +120,9 @@ class Result:
 
     def as_json(self) -> dict[str, Any]:
         """What ``--json`` prints."""
-        known = self.declared
         return {
             "experiment": self.experiment,
-            "question": known.question if known else "",
-            "claim": known.claim if known else "",
-            "source": known.source if known else "",
+            **{name: self._declared(name) for name in ("question", "claim", "source")},
             "size": self.size,
             "settings": dict(self.settings),
             "findings": [finding.as_json() for finding in self.findings],
@@ -153,7 +155,8 @@ class Result:
         data = self.data.assign_attrs(attributes)
         for name, trajectory in self.trajectories.items():
             # Trajectories travel whole, dense states and settings too.
-            data[f"trajectory {name}"] = (f"bytes of {name}", _bytes(bundle.encode(trajectory)))
+            content = np.frombuffer(bundle.encode(trajectory), dtype=np.uint8)
+            data[f"trajectory {name}"] = (f"bytes of {name}", content)
         encoding = {name: {"_FillValue": None} for name in data.variables}
         with tempfile.TemporaryDirectory() as folder:
             there = Path(folder) / "result.nc"
@@ -189,11 +192,9 @@ class Result:
         if attributes.get("format") != FORMAT:
             raise _unreadable(shown, "it holds something else")
         if attributes.get("format_version") != FORMAT_VERSION:
-            raise _unreadable(
-                shown,
-                f"it is of version {attributes.get('format_version')}, this program reads "
-                f"{FORMAT_VERSION}",
-            )
+            other = attributes.get("format_version")
+            reason = f"it is of version {other}, this program reads {FORMAT_VERSION}"
+            raise _unreadable(shown, reason)
         if experiment is not None and attributes.get("experiment") != experiment.name:
             raise InputError(
                 f"'{shown}' is a result of {attributes.get('experiment')}, not of "
@@ -217,12 +218,6 @@ class Result:
             **texts, **tables, findings=findings, data=data, trajectories=trajectories,
             declared=experiment,
         )  # fmt: skip
-
-
-def _bytes(content: bytes):
-    import numpy as np
-
-    return np.frombuffer(content, dtype=np.uint8)
 
 
 def _unreadable(path: str, reason: str) -> InputError:

@@ -6,7 +6,7 @@ what follows from the numbers (its `judge`); parts, points, power laws and figur
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -110,16 +110,22 @@ class Study:
         runs = list(zip(self.parts(settings).values(), outcomes.values(), strict=True))
         values = np.array(sorted(settings[self.option]), dtype=float)
         points = _points(runs)
-        pooled = {name: _pool(points, name, values) for name in points}
+        each_value = [points["value"] == value for value in values]
+
+        def over_seeds(name, mean=np.mean) -> list[float]:
+            return [float(mean(points[name][here])) for here in each_value]
+
         laws = {
-            q.name: law(*(pooled[q.name] if self.pooled or q.pooled else
-                          (points["value"], points[q.name])))
-            for q in self.quantities if q.fitted
-        }  # fmt: skip
+            q.name: law(values, over_seeds(q.name, _root_mean_square))
+            if self.pooled or q.pooled
+            else law(points["value"], points[q.name])
+            for q in self.quantities
+            if q.fitted
+        }
         numbers = {
             "values": values,
             "seeds": len(settings.seeds),
-            "means": {k: _means(points, k, values) for k in points if k not in ("value", "seed")},
+            "means": {k: over_seeds(k) for k in points if k not in ("value", "seed")},
             "laws": laws,
             "parameters": {k: v for k, v in settings.items() if k not in (self.option, "seeds")},
             "largest_error": float(points["largest"].max()),
@@ -132,11 +138,8 @@ class Study:
         data["t"] = (("t",), t, "training time")
         data[self.option] = ((self.option,), values, self.axis)
         for curve in self.curves:
-            each = [np.interp(t, o["t"], o["curves"][curve.name]) for _, o in runs]
-            means = [
-                np.mean([y for y, ((v, _), _) in zip(each, runs, strict=True) if v == w], axis=0)
-                for w in values
-            ]
+            each = np.array([np.interp(t, o["t"], o["curves"][curve.name]) for _, o in runs])
+            means = [each[here].mean(axis=0) for here in each_value]
             data[f"mean_{curve.name}"] = ((self.option, "t"), means, curve.meaning)
         return Conclusion(numbers, data)
 
@@ -275,16 +278,15 @@ def _points(runs: Sequence[tuple[Sequence, Mapping[str, Any]]]) -> dict[str, np.
     where there is none.
     """
     unmoved = {seed: o["states"] for (value, seed), o in runs if value == 0}
-    rows = [
-        {"value": float(value), "seed": seed}
-        | {k: np.nan if v is None else v for k, v in o["numbers"].items()}
-        | {
-            "scatter": _scatter(o["states"], [p["states"] for (v, _), p in runs if v == value]),
-            "shift": _shift(o["states"], unmoved.get(seed)),
-        }
-        for (value, seed), o in runs
-    ]
-    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    rows = []
+    for (value, seed), o in runs:
+        states, origin = o["states"], unmoved.get(seed)
+        apart = None if origin is None or len(origin) != len(states) else states - origin
+        scatter = _scatter(states, [p["states"] for (v, _), p in runs if v == value])
+        own = {"value": value, "seed": seed, **o["numbers"]}
+        rows.append(own | {"scatter": scatter, "shift": rms(apart)})
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    return {k: np.array(v, dtype=None if k == "seed" else float) for k, v in columns.items()}
 
 
 def _scatter(states: np.ndarray, alike: Sequence[np.ndarray]) -> float:
@@ -294,20 +296,8 @@ def _scatter(states: np.ndarray, alike: Sequence[np.ndarray]) -> float:
     return rms(states - np.mean(alike, axis=0)) * float(np.sqrt(count / (count - 1)))
 
 
-def _shift(states: np.ndarray, unmoved: np.ndarray | None) -> float:
-    return np.nan if unmoved is None or len(unmoved) != len(states) else rms(states - unmoved)
-
-
-def _at_values(points, name: str, values: np.ndarray) -> Iterator[np.ndarray]:
-    return (points[name][points["value"] == value] for value in values)
-
-
-def _means(points, name: str, values: np.ndarray) -> list[float]:
-    return [float(y.mean()) for y in _at_values(points, name, values)]
-
-
-def _pool(points, name: str, values: np.ndarray) -> tuple[np.ndarray, list[float]]:
-    return values, [float(np.sqrt(np.mean(y**2))) for y in _at_values(points, name, values)]
+def _root_mean_square(y: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(y**2)))
 
 
 def _shades(values: Sequence[float]) -> dict[float, tuple]:

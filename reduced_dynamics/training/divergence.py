@@ -40,14 +40,8 @@ def advice(
 ) -> str:
     """A learning rate to try instead of `rate`, in words.
 
-    Parameters
-    ----------
-    optimiser : Optimiser
-    rate : float
-    gradient : callable
-        Of the loss, on the same data every time.
-    calm : tuple of ndarray
-        The weights at the lowest loss so far, before step `step`.
+    `gradient` is that of the loss, on the same data every time; `calm` are the weights at the
+    lowest loss so far, before step `step`.
     """
     with np.errstate(all="ignore"):
         bound = optimiser.stable_learning_rate(curvature(gradient, calm))

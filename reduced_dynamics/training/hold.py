@@ -37,14 +37,8 @@ class Weights:
 class Coordinates:
     """Linear coordinates of the weights have given values; what lies beside them is free.
 
-    Attributes
-    ----------
-    project : callable
-        The coordinates of weights, an array of shape (d,).
-    embed : callable
-        The weights that have given coordinates and nothing else.
-    values : mapping of int to float
-        By the number of the coordinate.
+    `project` takes weights to their coordinates, shape (d,), and `embed` coordinates to the weights
+    that have these and nothing else; `values` are by the number of the coordinate.
     """
 
     project: Callable[[Arrays], np.ndarray]

@@ -39,15 +39,10 @@ DIVERGED = 1e3
 
 
 class TrainingInterrupted(ReducedDynamicsError):
-    """Training was interrupted from the keyboard (exit 130); what was done is kept.
+    """Training was interrupted from the keyboard (exit 130) before `step`; what was done is kept.
 
-    Attributes
-    ----------
-    step : int
-    trajectory : Trajectory or None
-        Everything recorded so far; None if that is nothing.
-    checkpoint : path or None
-        Where training goes on from.
+    `trajectory` is everything recorded so far, None if that is nothing; `checkpoint` is the path of
+    the file from which training goes on, or None.
     """
 
     exit_code = 130

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 Arrays = tuple[np.ndarray, ...]
+#: New weights and new memory.
+Step = tuple[Arrays, Arrays]
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,8 @@ class SGD:
         """What is remembered before the first step."""
         return ()
 
-    def step(
-        self, weights: Arrays, gradient: Arrays, memory: Arrays, rate: float
-    ) -> tuple[Arrays, Arrays]:
-        """New weights and new memory; `rate` is η."""
+    def step(self, weights: Arrays, gradient: Arrays, memory: Arrays, rate: float) -> Step:
+        """`rate` is η."""
         return tuple(w - rate * g for w, g in zip(weights, gradient, strict=True)), ()
 
     def stable_learning_rate(self, curvature: float) -> float:
@@ -41,10 +41,8 @@ class Momentum:
         """No velocity."""
         return tuple(np.zeros_like(w) for w in weights)
 
-    def step(
-        self, weights: Arrays, gradient: Arrays, memory: Arrays, rate: float
-    ) -> tuple[Arrays, Arrays]:
-        """New weights and new memory, the velocities v."""
+    def step(self, weights: Arrays, gradient: Arrays, memory: Arrays, rate: float) -> Step:
+        """Remembered are the velocities v."""
         v = tuple(self.momentum * v + g for v, g in zip(memory, gradient, strict=True))
         return tuple(w - rate * u for w, u in zip(weights, v, strict=True)), v
 
@@ -69,21 +67,15 @@ class Adam:
         """No steps, no moments."""
         return (np.zeros(()), *(np.zeros_like(w) for w in (*weights, *weights)))
 
-    def step(
-        self, weights: Arrays, gradient: Arrays, memory: Arrays, rate: float
-    ) -> tuple[Arrays, Arrays]:
-        """New weights and new memory: the number of steps, first and second moments."""
-        count = memory[0] + 1.0
-        moments = memory[1:]
-        n = len(weights)
-        first = tuple(
-            self.beta1 * m + (1.0 - self.beta1) * g
-            for m, g in zip(moments[:n], gradient, strict=True)
-        )
-        second = tuple(
-            self.beta2 * v + (1.0 - self.beta2) * (g * g)
-            for v, g in zip(moments[n:], gradient, strict=True)
-        )
+    def step(self, weights: Arrays, gradient: Arrays, memory: Arrays, rate: float) -> Step:
+        """Remembered are the number of steps, first and second moments."""
+
+        def mean(old: Arrays, new: Arrays, beta: float) -> Arrays:
+            return tuple(beta * m + (1.0 - beta) * g for m, g in zip(old, new, strict=True))
+
+        count, moments, n = memory[0] + 1.0, memory[1:], len(weights)
+        first = mean(moments[:n], gradient, self.beta1)
+        second = mean(moments[n:], tuple(g * g for g in gradient), self.beta2)
         # Both corrections go into two scalars, which spares two passes over the weights.
         correction = float(np.sqrt(1.0 - self.beta2**count))
         rate = rate * correction / float(1.0 - self.beta1**count)

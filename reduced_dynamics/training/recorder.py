@@ -23,13 +23,8 @@ Columns = Mapping[str, np.ndarray]
 class Event:
     """A crossing to be located between recorded steps.
 
-    Attributes
-    ----------
-    name : str
-    height : callable
-        Of the columns, an array that is 0 at the event.
-    direction : {0, 1, -1}
-        Every crossing; or the first time that the height has risen, or fallen, so far.
+    `height` makes of the columns an array that is 0 at the event. Direction 0 is every crossing, 1
+    and −1 the first time that the height has risen, or fallen, so far.
     """
 
     name: str

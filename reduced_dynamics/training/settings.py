@@ -67,7 +67,12 @@ class Settings:
                 f"t_end = {self.t_end!r} must be finite and no less than {self.time_step:g}, the "
                 "time of one step"
             )
-        recorded_steps(self.record, self.total_steps, self.time_step)
+        if isinstance(self.record, int):
+            if self.record < 1:
+                raise InputError(f"record at least one interval, not {self.record}")
+        elif not np.all((self._chosen >= 0) & (self._chosen < self.total_steps + 0.5)):
+            end = self.total_steps * self.time_step
+            raise InputError(f"recorded times must lie between 0 and {end:g}, the end of training")
 
     @property
     def time_step(self) -> float:
@@ -82,7 +87,14 @@ class Settings:
     @property
     def recorded(self) -> frozenset[int]:
         """Steps before which rows are recorded."""
-        return recorded_steps(self.record, self.total_steps, self.time_step)
+        return frozenset({0, self.total_steps, *np.rint(self._chosen).astype(int).tolist()})
+
+    @property
+    def _chosen(self) -> np.ndarray:
+        """What `record` asks for, in steps but not yet rounded."""
+        if isinstance(self.record, int):
+            return np.linspace(0, self.total_steps, self.record + 1)
+        return np.asarray(self.record, dtype=float) / self.time_step
 
     @property
     def method(self) -> Optimiser:
@@ -116,36 +128,6 @@ class Settings:
     def streams(self, count: int) -> list[np.random.SeedSequence]:
         """Seeds of so many independent streams of random numbers."""
         return np.random.SeedSequence(self.seed).spawn(count)
-
-
-def recorded_steps(record: int | tuple[float, ...], last: int, time_step: float) -> frozenset[int]:
-    """Steps before which to record: 0, the last, and those asked for.
-
-    Parameters
-    ----------
-    record : int or tuple of float
-        A number of equal intervals, or times; these are rounded to the nearest step.
-    last : int
-        Number of steps.
-    time_step : float
-        Time that passes in a step.
-
-    Raises
-    ------
-    InputError
-        If there is no interval, or a time lies outside training.
-    """
-    if isinstance(record, int):
-        if record < 1:
-            raise InputError(f"record at least one interval, not {record}")
-        chosen = np.linspace(0, last, record + 1)
-    else:
-        chosen = np.asarray(record, dtype=float) / time_step
-        if not np.all((chosen >= 0) & (chosen < last + 0.5)):
-            raise InputError(
-                f"recorded times must lie between 0 and {last * time_step:g}, the end of training"
-            )
-    return frozenset({0, last, *np.rint(chosen).astype(int).tolist()})
 
 
 def one_of(kind: str, name: str, known: Iterable[str]) -> None:

@@ -10,7 +10,7 @@ from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.training import hold
 from reduced_dynamics.training.optimisers import SGD, Adam, Momentum
 from reduced_dynamics.training.schedule import Constant, Cosine
-from reduced_dynamics.training.settings import Settings, recorded_steps
+from reduced_dynamics.training.settings import Settings
 
 
 def test_optimisers_against_their_definitions():
@@ -111,7 +111,7 @@ def test_impossible_settings_are_refused(change, said):
 def test_steps_and_what_is_recorded():
     settings = Settings(t_end=5.0, learning_rate=0.5, record=(0.6, 2.0))
     assert settings.total_steps == 10 and settings.recorded == {0, 1, 4, 10}
-    assert recorded_steps(4, 10, 1.0) == {0, 2, 5, 8, 10}
+    assert Settings(steps=10, record=4).recorded == {0, 2, 5, 8, 10}
     # Streams do not depend on what was drawn before.
     first, again = (np.random.default_rng(s.streams(2)[1]).random() for s in (settings, settings))
     assert first == again

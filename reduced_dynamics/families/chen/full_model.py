@@ -131,10 +131,7 @@ CHEN = FullModel(
     plan=plan,
     seeds=SEEDS,
     xscale="log",
-    further={
-        "validation_loss": "loss on sequences never trained on",
-        "accuracy": "on these",
-    },
+    further={"validation_loss": "loss on sequences never trained on", "accuracy": "on these"},
     swept_beside=False,
     remarks=_remarks,
 )

@@ -73,10 +73,8 @@ def information(kernels: np.ndarray, subset: tuple[int, ...]) -> float:
     """
     parents = kernels.ndim - 2
     lags = max([parents, *subset])
-    law = markov_bank.window_law(kernels, markov_bank.stationary(kernels), lags)
-    joint = law[..., None] * kernels.reshape(
-        *kernels.shape[:-1], *[1] * (lags - parents), kernels.shape[-1]
-    )
+    law = markov_bank.window_law(kernels, markov_bank.stationary(kernels), lags + 1)
+    joint = np.moveaxis(law, 1, -1)  # the newest of these states is the next one
     others = tuple(k for k in range(1, lags + 1) if k not in subset)
     joint = joint.sum(axis=others).reshape(len(kernels), -1, kernels.shape[-1])
     of_next, of_states = joint.sum(axis=1), joint.sum(axis=2)
@@ -136,10 +134,16 @@ def log10_p(logs: np.ndarray) -> np.ndarray:
 
 
 def winner(trajectory) -> str | None:
-    """The subset with p above .99 at the end of a trajectory, if there is one."""
-    final = {k: v[-1] for k, v in trajectory.observables.items() if k != "p_top"}
-    name = max(final, key=final.get)
-    return name.removeprefix("p_") if final[name] > SELECTED else None
+    """The subset with p above .99 at the end of a trajectory, reduced or full, if there is one."""
+    labels = [k.removeprefix("p_") for k in trajectory.observables if k.startswith("p_")]
+    final = {label: trajectory[f"p_{label}"][-1] for label in labels if label != "top"}
+    best = max(final, key=final.get)
+    return best if final[best] > SELECTED else None
+
+
+def copier_heads(won: str | None) -> list[int]:
+    """The heads of a subset that `winner` names; none of no subset."""
+    return [int(h) for h in won] if won not in (None, "empty") else []
 
 
 def forecast(trajectory) -> list[str]:
@@ -166,20 +170,3 @@ def forecast(trajectory) -> list[str]:
         lines.append("  a starts below 0, where the subset with the least J grows")
     verdict = "as predicted" if won == found.winner else f"where {found.winner} was predicted"
     return [*lines, f"  selected: {won}, {verdict} (gap to the second {found.gap:.1%})"]
-
-
-def late_offset(kernels: np.ndarray) -> float:
-    """ln G of the late law a = ln t + ln G for the cross-entropy (`derivations.chen.limits`).
-
-    G = E_π Σ_z Σ_k (softmax(π)_k - π_k)(μ_k - π_k), z the parents, μ the law of a state.
-
-    Parameters
-    ----------
-    kernels : ndarray, shape (count, S, …, S)
-    """
-    law = markov_bank.stationary(kernels)
-    base = law.sum(axis=tuple(range(2, law.ndim)))
-    base = base.reshape(len(kernels), *[1] * (kernels.ndim - 2), -1)
-    soft = np.exp(kernels)
-    soft /= soft.sum(axis=-1, keepdims=True)
-    return float(np.log(((soft - kernels) * (base - kernels)).sum() / len(kernels)))

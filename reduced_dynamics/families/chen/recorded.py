@@ -62,3 +62,9 @@ def recorded(quantity: str, t: float) -> tuple[float, float] | None:
     if text is None:
         return None
     return float(text), 10.0 ** -len(text.partition(".")[2])
+
+
+def points(quantity: str, t_end: float) -> list[tuple[float, float]]:
+    """Times after the start, up to `t_end`, and what was recorded of a quantity then."""
+    found = ((t, recorded(quantity, t)) for t in TIMES if 0 < t <= t_end)
+    return [(t, said[0]) for t, said in found if said is not None]

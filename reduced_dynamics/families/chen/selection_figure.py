@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from reduced_dynamics.core.trajectory import Trajectory
 from reduced_dynamics.families.chen.population import log10_p
-from reduced_dynamics.plotting.style import (
-    INK,
-    finish,
-    grid,
-    label_ends,
-    style,
-    subset_colours,
-)
+from reduced_dynamics.plotting.style import INK, finish, grid, label_ends, style, subset_colours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+#: Trajectories, reduced or full, each with how its lines are drawn.
+Curves = Sequence[tuple[Trajectory, Mapping[str, Any]]]
 #: The lowest log10 p that is drawn; curves leave through it.
 _LOWEST = -95.0
 #: So many subsets are named, those with the largest p at the end.
@@ -41,20 +37,17 @@ def copied(trajectory: Trajectory, row: int) -> np.ndarray:
 def selection_figure(trajectory: Trajectory) -> Figure:
     """p of every subset and a against logarithmic time, the heads' attention at start and end.
 
-    Parameters
-    ----------
-    trajectory : Trajectory
-        Of `chen`, reduced or full, with observables ``p_…``.
+    Of a trajectory of `chen`, reduced or full, with observables ``p_…``.
     """
     with style():
         values = {k: trajectory.parameters[k] for k in _SHOWN if k in trajectory.parameters}
         title = f"{trajectory.system}: " + ", ".join(f"{k} = {v}" for k, v in values.items())
         figure, axes = grid(2, 2, title, gap=1.0, between=0.55, above=0.2, right=0.25)
         (ax_p, ax_start), (ax_a, ax_end) = axes
-        keep = trajectory.t > 0
-        t = trajectory.t[keep]
-        _selector(trajectory, ax_p, t, keep)
-        ax_a.plot(t, trajectory["a"][keep], color=INK)
+        t = trajectory.t[1:]
+        names = [n for n in trajectory.observables if n.startswith("p_") and n != "p_top"]
+        draw_subsets(ax_p, [n.removeprefix("p_") for n in names], [(trajectory, {})])
+        draw_scalar(ax_a, "a", [(trajectory, {"color": INK})])
         ax_a.set_ylabel("$a$")
         for ax in (ax_p, ax_a):
             ax.set_xscale("log")
@@ -76,27 +69,51 @@ def _begin(trajectory: Trajectory, t: np.ndarray) -> float:
     return float(max(t[0], selected / 100, t[-1] * 1e-9)) if t[0] < t[-1] else t[0] / 2
 
 
-def _selector(trajectory: Trajectory, ax: Axes, t: np.ndarray, keep: np.ndarray) -> None:
-    names = [n for n in trajectory.observables if n.startswith("p_") and n != "p_top"]
-    logs = log10_p(np.array([trajectory[n.replace("p_", "c_", 1)] for n in names]).T)
-    order = np.argsort(-logs[-1])
-    curves = []
-    colours = subset_colours([name.removeprefix("p_") for name in names])
-    for k, column in enumerate(order):
-        name, shown = names[column], logs[keep, column]
+def subset_text(label: str) -> str:
+    """A subset of heads in a figure: ``"12"`` as {1,2}."""
+    return r"$\emptyset$" if label == "empty" else "{" + ",".join(label) + "}"
+
+
+def draw_scalar(
+    ax: Axes, name: str, curves: Curves, points: Sequence[tuple[float, float]] = ()
+) -> None:
+    """A scalar along trajectories, from their second row on, and points beside them."""
+    for trajectory, look in curves:
+        ax.plot(trajectory.t[1:], trajectory[name][1:], **look)
+    _draw_points(ax, points, "black")
+
+
+def draw_subsets(
+    ax: Axes,
+    labels: Sequence[str],
+    curves: Curves,
+    points: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+) -> None:
+    """log10 p of every subset along trajectories; the largest are named where the first ends."""
+    logs = [log10_p(one.z[:, : len(labels)]) for one, _ in curves]
+    colours, ends = subset_colours(labels), []
+    for k, column in enumerate(np.argsort(-logs[0][-1])):
+        label = labels[column]
+        colour, faint = colours[label], {}
         if k >= _NAMED:
-            ax.plot(t, shown, color=_OTHERS, linewidth=0.6, zorder=1)
-            continue
-        subset = name.removeprefix("p_")
-        colour = colours[subset]
-        ax.plot(t, shown, color=colour)
-        text = r"$\emptyset$" if subset == "empty" else "{" + ",".join(subset) + "}"
-        curves.append((np.maximum(shown, _LOWEST), text, colour))
-    if (others := len(order) - _NAMED) > 0:
-        curves.append((np.array([_LOWEST]), f"{others} others", _OTHERS))
-    ax.set_ylim(_LOWEST, 3.0)
-    ax.set_ylabel(r"$\log_{10} p$")
-    label_ends(ax, curves)
+            colour, faint = _OTHERS, {"linewidth": 0.6, "zorder": 1}
+        else:
+            values = np.maximum(logs[0][1:, column], _LOWEST)
+            ends.append((values, subset_text(label), colour))
+        for (one, look), each in zip(curves, logs, strict=True):
+            ax.plot(one.t[1:], each[1:, column], **{**look, "color": colour, **faint})
+        _draw_points(ax, points[label] if points else (), colour)
+    if (others := len(labels) - _NAMED) > 0:
+        ends.append((np.array([_LOWEST]), f"{others} others", _OTHERS))
+    ax.set_ylim(_LOWEST, 4.0)
+    ax.set_ylabel(r"$\log_{10} p$ of a subset")
+    label_ends(ax, ends)
+
+
+def _draw_points(ax: Axes, points: Sequence[tuple[float, float]], colour: str) -> None:
+    if points:
+        look = {"marker": "o", "markersize": 3.2, "linestyle": "none", "label": "recorded run"}
+        ax.plot(*zip(*points, strict=True), color=colour, clip_on=False, zorder=4, **look)
 
 
 def draw_heads(ax: Axes, weights: np.ndarray, title: str) -> None:

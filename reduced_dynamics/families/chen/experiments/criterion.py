@@ -1,6 +1,7 @@
 """chen.criterion: does the information criterion, known before training, predict the winner?"""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from reduced_dynamics.experiments.experiment import Conclusion, Experiment
 from reduced_dynamics.experiments.finding import Finding, Measured, holds
 from reduced_dynamics.experiments.setting import Setting
 from reduced_dynamics.families.chen import population
+from reduced_dynamics.families.chen.selection_figure import subset_text
 from reduced_dynamics.families.chen.system import CHEN
 from reduced_dynamics.integration.one import integrate
 from reduced_dynamics.plotting.style import BRIGHT, INK, finish, style
@@ -26,6 +28,10 @@ SETTINGS = (
     Setting("seed", 0, "seed of the kernels", kind="int", low=0),
 )  # fmt: skip
 _RTOL = 1e-4
+#: Marks of the subset that is predicted and of the one that won.
+_DOT = {"linestyle": "none", "marker": "o", "color": BRIGHT[1], "markersize": 3.2}
+_RING = {"linestyle": "none", "marker": "o", "markerfacecolor": "none",
+         "markeredgecolor": BRIGHT[0], "markersize": 7.5, "markeredgewidth": 1.3}  # fmt: skip
 
 
 def parts(settings):
@@ -46,14 +52,14 @@ def work(settings, setting, context):
     found = population.criterion(values)
     flow = _until_selected(values, settings.t_end, context.progress)
     won = population.winner(flow)
-    saturated, lead = _first(found.subsets, found.saturated)
+    saturated = replace(found, growth=found.saturated)
     return setting | {
         "winner": won,
         "T_selected": flow.events["T_selected"],
         "predicted": found.winner,
         "gap": found.gap,
-        "saturated": saturated,
-        "saturated_gap": lead,
+        "saturated": saturated.winner,
+        "saturated_gap": saturated.gap,
         "subsets": list(found.subsets),
         "scores": np.asarray(found.actual),
         "saturated_scores": np.asarray(found.saturated),
@@ -68,12 +74,6 @@ def _until_selected(values, t_end: float, progress):
         if flow.events["T_selected"] is not None or horizon >= t_end:
             return flow
         horizon = min(10.0 * horizon, t_end)
-
-
-def _first(names, scores: np.ndarray) -> tuple[str, float]:
-    order = np.argsort(-scores)
-    lead = (scores[order[0]] - scores[order[1]]) / scores[order[0]] if len(scores) > 1 else 1.0
-    return names[int(order[0])], float(lead)
 
 
 def conclude(settings, outcomes):
@@ -131,47 +131,37 @@ def judge(numbers):
 
 
 def draw(result):
-    data = result.data
-    return _figure(
-        result.numbers["rows"], data["scores"].values, data["saturated_scores"].values,
-        result.numbers["subsets"],
-    )  # fmt: skip
-
-
-def _figure(rows, actual, saturated, subsets):
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
-    winners = [row["winner"] for row in rows]
-    height = max(1.5, 0.19 * len(rows))
+    rows, subsets = result.numbers["rows"], result.numbers["subsets"]
+    total = max(1.5, 0.19 * len(rows)) + 1.1
     with style():
-        figure = Figure(figsize=(7.0, height + 1.1))
-        total = height + 1.1
+        figure = Figure(figsize=(7.0, total))
         axes = figure.subplots(
             1, 2, squeeze=False,
             gridspec_kw={"left": 0.21, "right": 0.9, "bottom": 0.45 / total,
                          "top": 1.0 - 0.5 / total, "wspace": 0.08},
         )  # fmt: skip
-        figure.text(
-            0.01, 1.0 - 0.05 / total, "information criterion of every subset / the row's largest",
-            va="top", color=INK,
-        )  # fmt: skip
-        image = None
+        left, right = axes[0]
+        said = "information criterion of every subset / the row's largest"
+        figure.text(0.01, 1.0 - 0.05 / total, said, va="top", color=INK)
         for ax, scores, title in (
-            (axes[0, 0], actual, "with the actual weights"),
-            (axes[0, 1], saturated, "heads that copy one lag"),
+            (left, "scores", "with the actual weights"),
+            (right, "saturated_scores", "heads that copy one lag"),
         ):
-            image = _panel(ax, scores, winners, subsets)
+            image = _panel(ax, result.data[scores].values, [row["winner"] for row in rows], subsets)
             ax.set_title(title, fontsize=9.0)
             ax.set_xlabel("subset of heads")
-        axes[0, 0].set_yticks(
-            range(len(rows)),
-            [f"δ = {r['dirichlet']:g}, W = {r['w_plus']:g}, {r['loss']}" for r in rows],
-        )
-        axes[0, 1].set_yticks(range(len(rows)), [""] * len(rows))
-        box = axes[0, 1].get_position()
-        bar = figure.add_axes((0.92, box.y0, 0.014, box.height))
-        figure.colorbar(image, cax=bar)
-        _key(figure, total)
+        names = [f"δ = {r['dirichlet']:g}, W = {r['w_plus']:g}, {r['loss']}" for r in rows]
+        left.set_yticks(range(len(rows)), names)
+        right.set_yticks(range(len(rows)), [""] * len(rows))
+        box = right.get_position()
+        figure.colorbar(image, cax=figure.add_axes((0.92, box.y0, 0.014, box.height)))
+        figure.legend(
+            [Line2D([], [], **_RING), Line2D([], [], **_DOT)], ["won in the flow", "predicted"],
+            loc="upper right", bbox_to_anchor=(0.91, 1.0), ncols=2, handletextpad=0.1,
+        )  # fmt: skip
         finish(figure, axes, "")
     return figure
 
@@ -184,27 +174,12 @@ def _panel(ax, scores, winners, subsets):
     greys = LinearSegmentedColormap.from_list("greys", ("#FFFFFF", "#808080"))
     image = ax.imshow(shares, cmap=greys, vmin=0.0, vmax=1.0, aspect="auto")
     for r, row in enumerate(shares):
-        ax.plot(int(np.argmax(row)), r, "o", color=BRIGHT[1], markersize=3.2)
+        ax.plot(int(np.argmax(row)), r, **_DOT)
         if winners[r] in subsets:
-            k = subsets.index(winners[r])
-            ax.plot(k, r, "o", markerfacecolor="none", markeredgecolor=BRIGHT[0],
-                    markersize=7.5, markeredgewidth=1.3)  # fmt: skip
-    names = [r"$\emptyset$" if s == "empty" else "{" + ",".join(s) + "}" for s in subsets]
-    ax.set_xticks(range(len(subsets)), names)
+            ax.plot(subsets.index(winners[r]), r, **_RING)
+    ax.set_xticks(range(len(subsets)), map(subset_text, subsets))
     ax.tick_params(length=0.0)
     return image
-
-
-def _key(figure, total):
-    from matplotlib.lines import Line2D
-
-    ring = Line2D([], [], linestyle="none", marker="o", markerfacecolor="none",
-                  markeredgecolor=BRIGHT[0], markersize=7.5, markeredgewidth=1.3)  # fmt: skip
-    dot = Line2D([], [], linestyle="none", marker="o", color=BRIGHT[1], markersize=3.2)
-    figure.legend(
-        [ring, dot], ["won in the flow", "predicted"], loc="upper right",
-        bbox_to_anchor=(0.91, 1.0), ncols=2, handletextpad=0.1,
-    )  # fmt: skip
 
 
 EXPERIMENT = Experiment.of(

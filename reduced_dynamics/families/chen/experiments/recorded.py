@@ -5,10 +5,17 @@ import numpy as np
 from reduced_dynamics.experiments.experiment import Conclusion, Experiment
 from reduced_dynamics.experiments.finding import Finding, Measured, holds
 from reduced_dynamics.experiments.setting import Setting, Settings
-from reduced_dynamics.families.chen.population import log10_p
-from reduced_dynamics.families.chen.recorded import TIMES, recorded
-from reduced_dynamics.families.chen.validation import Run, plan, population, population_at, summary
-from reduced_dynamics.plotting.style import BRIGHT, finish, grid, label_ends, style
+from reduced_dynamics.families.chen.recorded import points
+from reduced_dynamics.families.chen.selection_figure import draw_scalar, draw_subsets
+from reduced_dynamics.families.chen.validation import (
+    as_recorded,
+    limit,
+    plan,
+    population,
+    population_at,
+    summary,
+)
+from reduced_dynamics.plotting.style import finish, grid, style
 
 SETTINGS = (
     Setting("t_end", 50_000.0, "horizon, training time", 1000.0, 12.0, low=1.0),
@@ -21,16 +28,14 @@ SETTINGS = (
 #: Standard deviations within which the recorded run is expected to lie; and the part of normal
 #: numbers that lie within as many.
 WITHIN, EXPECTED = 2.0, 0.954
-_LINES = {"flow": (0, (4, 1.5)), "gd": (0, (1, 1))}
 _NAMES = {"flow": "population, flow", "gd": "population, descent"}
-_FULL, _POPULATION = "#56B4E9", "#D55E00"
 _SHOWN = ("S", "n", "H", "degree", "L", "dirichlet", "loss")
-_POINTS = {"marker": "o", "markersize": 3, "linestyle": "none"}
-#: The lowest log10 p that is drawn.
-_LOWEST = -100.0
+#: How the trainings and the populations are drawn.
+_FULL = {"label": "finite data", "color": "#56B4E9", "linewidth": 0.8, "alpha": 0.8}
+_DASHES = {"flow": (0, (4, 1.5)), "gd": (0, (1, 1))}
 
 
-def _plan(settings):
+def _jobs(settings):
     parameters = {name: settings[name] for name in ("kernels", "sequences", "validation")}
     return plan(parameters, seeds=list(settings.seeds), t_end=settings.t_end)
 
@@ -40,58 +45,48 @@ def parts(settings):
 
 
 def work(settings, which, context):
-    planned = _plan(settings)
+    first, *_ = jobs = _jobs(settings)
     if which in _NAMES:
-        flow = population(planned, settings.t_end, which, progress=context.progress)
+        flow = population(first, settings.t_end, which, progress=context.progress)
         return {"trajectory": flow}
-    job = next(job for job in planned.jobs if job.config.seed == which)
-    run = Run(job.config, job.trained(context.progress, context.checkpoint))
-    return {"trajectory": run.full, "limit": run.limit}
+    job = next(job for job in jobs if job.config.seed == which)
+    full = job.trained(context.progress, context.checkpoint)
+    return {"trajectory": full, "limit": limit(full, job.config)}
 
 
 def conclude(settings, outcomes):
-    planned = _plan(settings)
-    runs = [
-        Run(job.config, outcomes[f"seed{job.config.seed}"]["trajectory"]) for job in planned.jobs
-    ]
-    rows = summary(planned, runs)
+    job = _jobs(settings)[0]
+    config = job.config
+    runs = {f"seed{seed}": outcomes[f"seed{seed}"]["trajectory"] for seed in settings.seeds}
+    rows = summary(job, list(runs.values()))
     found = {name: outcomes[name]["trajectory"] for name in _NAMES}
     found = {name: one for name, one in found.items() if one is not None}
-    beside = {name: population_at(planned, one, planned.at) for name, one in found.items()}
-    limit = [
+    beside = {name: population_at(one, job) for name, one in found.items()}
+    ends = [
         row | {"seed": seed} for seed in settings.seeds for row in outcomes[f"seed{seed}"]["limit"]
     ]
-    heads = [
-        row for row in limit if row["set"] == "training" and row["loss"] == runs[0].config.loss
-    ]
+    heads = [row for row in ends if row["set"] == "training" and row["loss"] == config.loss]
     numbers = {
         **settings,
-        **{name: getattr(planned.config, name) for name in _SHOWN},
-        "as_recorded": planned.as_recorded,
+        **{name: getattr(config, name) for name in _SHOWN},
+        "as_recorded": as_recorded(config),
         "summary": rows,
-        "population": {
-            k: {q: list(v) for q, v in columns.items()} for k, columns in beside.items()
-        },
+        "population": {k: {q: list(v) for q, v in one.items()} for k, one in beside.items()},
         "a": [row for row in rows if row["quantity"] == "a"],
-        "limit": limit,
+        "limit": ends,
         "model_minus_head": [row["model"] - row["induction_head"] for row in heads],
-        "validation_loss": [float(run.full["validation_loss"][-1]) for run in runs],
-        "accuracy": [float(run.full["accuracy"][-1]) for run in runs],
-        "steps_per_s": [run.full.stats["steps_per_s"] for run in runs],
+        "validation_loss": [float(run["validation_loss"][-1]) for run in runs.values()],
+        "accuracy": [float(run["accuracy"][-1]) for run in runs.values()],
+        "steps_per_s": [run.stats["steps_per_s"] for run in runs.values()],
     }
-    times = [row["t"] for row in numbers["a"]]
-    data = {"t": (("t",), times, "reported training times")}
+    data = {"t": (("t",), [row["t"] for row in numbers["a"]], "reported training times")}
     for quantity in dict.fromkeys(row["quantity"] for row in rows):
         mine = [row for row in rows if row["quantity"] == quantity]
         for column in ("mean", "sd", "recorded", "z"):
-            values = [np.nan if row[column] is None else row[column] for row in mine]
-            data[f"{quantity}_{column}"] = (
-                ("t",),
-                values,
-                f"{column} of {quantity} over the seeds",
-            )
-    trajectories = {f"seed{run.config.seed}": run.full for run in runs} | found
-    return Conclusion(numbers, data, trajectories)
+            values = np.array([row[column] for row in mine], dtype=float)
+            meaning = f"{column} of {quantity} over the seeds"
+            data[f"{quantity}_{column}"] = (("t",), values, meaning)
+    return Conclusion(numbers, data, runs | found)
 
 
 def judge(numbers):
@@ -150,103 +145,44 @@ def _beside(population, t, said):
 
 
 def draw(result):
-    settings = Settings(result.settings)
-    planned = _plan(settings)
-    runs = [Run(job.config, result.trajectories[f"seed{job.config.seed}"]) for job in planned.jobs]
-    found = {name: result.trajectories[name] for name in _NAMES if name in result.trajectories}
-    return validation_figure(planned, runs, found)
-
-
-def validation_figure(plan, runs, population):
     """Every seed as a thin line, the population over it, the recorded run as points: a, the
     training loss, log10 p of every subset."""
+    settings = Settings(result.settings)
+    config = _jobs(settings)[0].config
+    runs = [result.trajectories[f"seed{seed}"] for seed in settings.seeds]
+    curves = [(run, _FULL) for run in runs]
+    for name, dash in _DASHES.items():
+        if name in result.trajectories:
+            look = {"color": "#D55E00", "linewidth": 1.0, "linestyle": dash, "label": _NAMES[name]}
+            curves.append((result.trajectories[name], look))
+    last = config.steps * config.learning_rate if as_recorded(config) else 0.0
     with style():
-        figure, axes = grid(1, 3, _title(plan, runs), gap=0.6, right=0.5, above=0.2)
+        figure, axes = grid(1, 3, _title(config, settings.seeds), gap=0.6, right=0.5, above=0.2)
         left, middle, right = axes[0]
         for ax, quantity, name in ((left, "a", "$a$"), (middle, "loss", "training loss")):
-            handles = _quantity(plan, runs, population, quantity, ax)
+            draw_scalar(ax, quantity, curves, points(quantity, last))
             ax.set_ylabel(name)
+        handles, names = middle.get_legend_handles_labels()
+        known = dict(zip(names, handles, strict=True))
         figure.legend(
-            handles.values(),
-            handles.keys(),
-            loc="upper left",
+            known.values(), known, loc="upper left", ncols=4, handlelength=1.8,
             bbox_to_anchor=(0.06, 1 - 0.19 / figure.get_figheight()),
-            ncols=4,
-            handlelength=1.8,
-        )
-        _selector(plan, runs, population, right)
+        )  # fmt: skip
+        said = {label: points(f"log10_p_{label}", last) for label in config.labels}
+        draw_subsets(right, config.labels, curves, said)
         for ax in axes[0]:
             ax.set_xscale("log")
-            ax.set_xlim(plan.config.learning_rate, max(run.full.t_end for run in runs))
+            ax.set_xlim(config.learning_rate, max(run.t_end for run in runs))
         finish(figure, axes, r"training time $t$ (step × learning rate)")
     return figure
 
 
-def _title(plan, runs):
-    config = plan.config
-    sizes = ", ".join(
-        f"{k}\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{getattr(config, k)}" for k in _SHOWN
+def _title(config, seeds):
+    shown = ", ".join(
+        f"{k} = {getattr(config, k)}".replace(" ", "\N{NO-BREAK SPACE}") for k in _SHOWN
     )
-    seeds = f"{len(runs)} seeds" if len(runs) > 1 else f"seed {runs[0].config.seed}"
-    return f"chen: {sizes}, {config.sequences} sequences, {seeds}"
-
-
-def _quantity(plan, runs, population, quantity, ax):
-    handles = {}
-    for run in runs:
-        (handles["finite data"],) = ax.plot(
-            run.full.t[1:], run.full[quantity][1:], color=_FULL, linewidth=0.8, alpha=0.8
-        )
-    for dynamics, trajectory in population.items():
-        (handles[_NAMES[dynamics]],) = ax.plot(
-            trajectory.t[1:],
-            trajectory[quantity][1:],
-            color=_POPULATION,
-            linewidth=1.1,
-            linestyle=_LINES[dynamics],
-        )
-    points = _recorded(plan, quantity)
-    if points:
-        (handles["recorded run"],) = ax.plot(
-            *zip(*points, strict=True), color="black", clip_on=False, **_POINTS
-        )
-    return handles
-
-
-def _selector(plan, runs, population, ax):
-    labels = plan.config.labels
-    count, ends = len(labels), []
-    for k, label in enumerate(labels):
-        colour = BRIGHT[k % len(BRIGHT)] if k < len(BRIGHT) else "#555555"
-        for run in runs:
-            values = log10_p(run.full.z[:, :count])[1:, k]
-            ax.plot(run.full.t[1:], values, color=colour, linewidth=0.7, alpha=0.7)
-            seen = values[values >= _LOWEST]
-        for dynamics, trajectory in population.items():
-            values = log10_p(trajectory.z[:, :count])[1:, k]
-            ax.plot(
-                trajectory.t[1:], values, color=colour, linewidth=0.9, linestyle=_LINES[dynamics]
-            )
-        points = _recorded(plan, f"log10_p_{label}")
-        if points:
-            ax.plot(*zip(*points, strict=True), color=colour, clip_on=False, **_POINTS)
-        ends.append((seen, _name(label), colour))
-    ax.set_ylim(_LOWEST, 3.0)
-    ax.set_ylabel(r"$\log_{10} p_{\mathcal{S}}$")
-    label_ends(ax, ends)
-
-
-def _recorded(plan, quantity):
-    if not plan.as_recorded:
-        return []
-    last = plan.config.steps * plan.config.learning_rate
-    found = [(t, recorded(quantity, t)) for t in TIMES if 0 < t <= last]
-    return [(t, said[0]) for t, said in found if said is not None]
-
-
-def _name(label):
-    heads = ",".join(label.split("_") if "_" in label else label)
-    return r"$\emptyset$" if label == "empty" else rf"$\{{{heads}\}}$"
+    runs = f"{len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"
+    return f"chen: {shown}, {config.sequences} sequences, {runs}"
 
 
 EXPERIMENT = Experiment.of(

@@ -8,7 +8,7 @@ from reduced_dynamics.experiments.experiment import Conclusion, Experiment
 from reduced_dynamics.experiments.finding import Finding, holds
 from reduced_dynamics.experiments.setting import Setting
 from reduced_dynamics.families.chen import population
-from reduced_dynamics.families.chen.selection_figure import copied
+from reduced_dynamics.families.chen.selection_figure import copied, subset_text
 from reduced_dynamics.families.chen.system import CHEN, PARTS
 from reduced_dynamics.integration.one import integrate
 from reduced_dynamics.plotting.style import BRIGHT, finish, grid, style
@@ -29,8 +29,7 @@ def work(settings, training, context):
     values = {"kernels": settings.kernels, "seed": settings.seed, "training": training}
     flow = integrate(CHEN, values, t_end=settings.t_end, rtol=_RTOL, progress=context.progress)
     won = population.winner(flow)
-    heads = [int(h) for h in won] if won not in (None, "empty") else []
-    attention = copied(flow, -1)
+    heads, attention = population.copier_heads(won), copied(flow, -1)
     return {
         "training": training,
         "winner": won,
@@ -54,7 +53,7 @@ def conclude(settings, outcomes):
         ("loss", "loss at the end"),
         ("p", "weight of the winner at the end"),
     ):
-        column = [np.nan if row[name] is None else row[name] for row in rows]
+        column = np.array([row[name] for row in rows], dtype=float)
         data[name] = (("training",), column, meaning)
     return Conclusion({**settings, "rows": rows}, data)
 
@@ -93,12 +92,8 @@ def judge(numbers):
 
 
 def draw(result):
-    rows = result.numbers["rows"]
-    return stages_figure(rows)
-
-
-def stages_figure(rows):
     """Every order's T_selected, a, attention on the first lag and loss at the end, line by line."""
+    rows = result.numbers["rows"]
     shown = (
         ("T_selected", r"$T_\mathrm{selected}$"),
         ("a", "$a$ at the end"),
@@ -110,7 +105,7 @@ def stages_figure(rows):
         figure, axes = grid(1, len(shown), title, gap=0.35, right=0.15)
         places = np.arange(len(rows))[::-1]
         for ax, (key, _) in zip(axes[0], shown, strict=True):
-            values = [np.nan if row[key] is None else row[key] for row in rows]
+            values = np.array([row[key] for row in rows], dtype=float)
             ax.plot(values, places, marker="o", color=BRIGHT[0], markersize=4.5, linestyle="none")
             ax.set_ylim(-0.6, len(rows) - 0.4)
             ax.set_yticks(places, [])
@@ -125,8 +120,7 @@ def stages_figure(rows):
 
 
 def _named(row) -> str:
-    won = row["winner"]
-    return f"{row['training']}: {'none' if won is None else '{' + ','.join(won) + '}'}"
+    return f"{row['training']}: {subset_text(row['winner']) if row['winner'] else 'none'}"
 
 
 EXPERIMENT = Experiment.of(

@@ -6,19 +6,16 @@ from reduced_dynamics.core.crossings import first_reach
 from reduced_dynamics.experiments.experiment import Conclusion, Experiment
 from reduced_dynamics.experiments.finding import Finding, holds
 from reduced_dynamics.experiments.setting import Setting, Settings
-from reduced_dynamics.families.chen import population
-from reduced_dynamics.families.chen.recorded import TIMES, recorded
-from reduced_dynamics.families.chen.selection_figure import copied, draw_heads
-from reduced_dynamics.families.chen.validation import log10_p, plan
-from reduced_dynamics.families.chen.validation import population as population_flow
-from reduced_dynamics.plotting.style import (
-    BRIGHT,
-    finish,
-    grid,
-    label_ends,
-    style,
-    subset_colours,
+from reduced_dynamics.families.chen.population import copier_heads, criterion, log10_p, winner
+from reduced_dynamics.families.chen.recorded import points
+from reduced_dynamics.families.chen.selection_figure import (
+    copied,
+    draw_heads,
+    draw_scalar,
+    draw_subsets,
 )
+from reduced_dynamics.families.chen.validation import plan, population
+from reduced_dynamics.plotting.style import BRIGHT, finish, grid, style
 
 SETTINGS = (
     Setting("t_end", 50_000.0, "horizon, training time", 1000.0, 12.0, low=1.0),
@@ -26,15 +23,16 @@ SETTINGS = (
     Setting("sequences", 9000, "sequences of the training set", 9000, 200, kind="int", low=1),
     Setting("seed", 0, "seed of the sequences", kind="int", low=0),
 )
-#: The lowest log10 p that is drawn.
-_LOWEST = -95.0
-_FULL, _FLOW = BRIGHT[5], BRIGHT[0]
-_DASH = (0, (4, 1.5))
+#: How the training and the population flow are drawn.
+_FINITE = {"color": BRIGHT[5], "linewidth": 1.0}
+_FLOW = {"color": BRIGHT[0], "linewidth": 1.1, "linestyle": (0, (4, 1.5))}
+#: What is said of the setting.
+_SHOWN = ("S", "n", "H", "degree", "L", "dirichlet", "loss")
 
 
-def _plan(settings):
+def _job(settings):
     parameters = {"kernels": settings.kernels, "sequences": settings.sequences}
-    return plan(parameters, seeds=[settings.seed], t_end=settings.t_end)
+    return plan(parameters, seeds=[settings.seed], t_end=settings.t_end)[0]
 
 
 def parts(settings):
@@ -42,42 +40,51 @@ def parts(settings):
 
 
 def work(settings, which, context):
-    planned = _plan(settings)
+    job = _job(settings)
     if which == "finite":
-        return planned.jobs[0].trained(context.progress, context.checkpoint)
-    return population_flow(planned, settings.t_end, progress=context.progress)
+        return job.trained(context.progress, context.checkpoint)
+    return population(job, settings.t_end, progress=context.progress)
 
 
 def conclude(settings, outcomes):
-    planned = _plan(settings)
+    job = _job(settings)
+    config, labels = job.config, job.config.labels
     flow, run = outcomes["flow"], outcomes["finite"]
-    config, labels = planned.config, planned.config.labels
-    won = _winner(run, labels)
-    heads = [int(h) for h in won] if won and won != "empty" else []
+    heads = copier_heads(winner(run)) or [1]
     attention = np.array([copied(flow, row) for row in range(len(flow.t))])
-    missing = 1.0 - np.array([attention[:, h - 1, 0] for h in heads or [1]])
+    missing = 1.0 - np.array([attention[:, h - 1, 0] for h in heads])
+
+    def both(of):
+        return {name: of(one) for name, one in (("finite", run), ("flow", flow))}
+
+    def logs(one):
+        return log10_p(one.z[:, : len(labels)])
+
+    def returned(one):
+        """Subsets that had died, to below 10⁻⁸⁰, and are back above 10⁻¹⁰ at the end."""
+        back = (logs(one).min(axis=0) < -80.0) & (logs(one)[-1] > -10.0)
+        return np.array(labels)[back].tolist() or ["none"]
+
     numbers = {
         **settings,
-        **{name: getattr(config, name) for name in ("S", "n", "H", "degree", "L", "dirichlet",
-                                                    "loss")},
+        **{name: getattr(config, name) for name in _SHOWN},
         "subsets": labels,
-        "winner": won, "flow_winner": _winner(flow, labels),
-        "predicted": population.criterion(planned.values).winner,
-        "T_selected": {"finite": run.events.get("T_selected") or _selected(run, labels),
-                       "flow": flow.events["T_selected"]},
-        "log10_p_end": dict(zip(labels, log10_p(run.z[-1:, : len(labels)])[0], strict=True)),
-        "returned": {"finite": _returned(run, labels), "flow": _returned(flow, labels)},
-        "p_end": {"finite": float(10.0 ** log10_p(run.z[-1, : len(labels)]).max()),
-                  "flow": float(10.0 ** log10_p(flow.z[-1, : len(labels)]).max())},
-        "a_end": {"finite": float(run["a"][-1]), "flow": float(flow["a"][-1])},
-        "loss_end": {"finite": float(run.loss[-1]), "flow": float(flow.loss[-1])},
+        "winner": winner(run),
+        "flow_winner": winner(flow),
+        "predicted": criterion(job.parameters).winner,
+        "T_selected": both(lambda one: one.events["T_selected"]),
+        "log10_p_end": dict(zip(labels, logs(run)[-1], strict=True)),
+        "returned": both(returned),
+        "p_end": both(lambda one: float(10.0 ** logs(one)[-1].max())),
+        "a_end": both(lambda one: float(one["a"][-1])),
+        "loss_end": both(lambda one: float(one.loss[-1])),
         "attention_start": [float(1.0 - one[0]) for one in missing],
         "attention_end": [float(1.0 - one[-1]) for one in missing],
-        "finite_attention_end": [float(copied(run, -1)[h - 1, 0]) for h in heads or [1]],
+        "finite_attention_end": [float(copied(run, -1)[h - 1, 0]) for h in heads],
         "copier_half": [first_reach(flow.t, -one, -0.5 * one[0]) for one in missing],
         "a_half": first_reach(flow.t, flow["a"], 0.5 * flow["a"][-1]),
         "late_slope": _late_slope(flow),
-    }  # fmt: skip
+    }
     return Conclusion(numbers, {}, {"flow": flow, "finite": run})
 
 
@@ -120,25 +127,6 @@ def judge(numbers):
     ]
 
 
-def _winner(trajectory, labels) -> str | None:
-    """The subset with p above .99 at the end."""
-    p = 10.0 ** log10_p(trajectory.z[-1, : len(labels)])
-    return labels[int(p.argmax())] if p.max() > 0.99 else None
-
-
-def _selected(trajectory, labels) -> float | None:
-    """When some p first passes .99."""
-    largest = 10.0 ** log10_p(trajectory.z[:, : len(labels)]).max(axis=1)
-    return first_reach(trajectory.t, largest, 0.99)
-
-
-def _returned(trajectory, labels) -> list[str]:
-    """Subsets that had died, to below 10⁻⁸⁰, and are back above 10⁻¹⁰ at the end."""
-    logs = log10_p(trajectory.z[:, : len(labels)])
-    back = (logs.min(axis=0) < -80.0) & (logs[-1] > -10.0)
-    return [label for label, found in zip(labels, back, strict=True) if found] or ["none"]
-
-
 def _late_slope(flow) -> float:
     """da/d ln t over the last factor 3 of time."""
     late = flow.t >= flow.t_end / 3.0
@@ -147,8 +135,8 @@ def _late_slope(flow) -> float:
 
 def draw(result):
     flow, run = result.trajectories["flow"], result.trajectories["finite"]
-    config = _plan(Settings(result.settings)).config
-    labels = config.labels
+    config = _job(Settings(result.settings)).config
+    curves = ((run, _FINITE), (flow, _FLOW))
     with style():
         title = (
             f"chen: S = {config.S}, {config.n - 1} parents, H = {config.H}, L = {config.L}, "
@@ -156,49 +144,22 @@ def draw(result):
             "dashed: population flow, points: recorded run"
         )
         figure, axes = grid(2, 3, title, gap=0.78, between=0.85, right=0.12)
-        _selector(axes[0, 0], run, flow, labels)
+        said = {label: points(f"log10_p_{label}", run.t_end) for label in config.labels}
+        draw_subsets(axes[0, 0], config.labels, curves, said)
         for ax, name, label in ((axes[0, 1], "a", "$a$"), (axes[0, 2], "loss", "training loss")):
-            ax.plot(run.t[1:], run[name][1:], color=_FULL, linewidth=1.0)
-            ax.plot(flow.t[1:], flow[name][1:], color=_FLOW, linewidth=1.2, linestyle=_DASH)
-            _points(ax, name, "black", run.t_end)
+            draw_scalar(ax, name, curves, points(name, run.t_end))
             ax.set_ylabel(label)
         for ax in axes[0]:
             ax.set_xscale("log")
             ax.set_xlim(1.0, run.t_end)
             ax.set_xlabel("training time $t$")
-        chosen = _selected(run, labels) or run.t_end
+        chosen = run.events["T_selected"] or run.t_end
         rows = [0, int(np.abs(run.t - chosen).argmin()), len(run.t) - 1]
         for ax, row in zip(axes[1], rows, strict=True):
             draw_heads(ax, copied(run, row), f"attention at $t$ = {run.t[row]:g}")
             ax.set_xlabel("lag")
         finish(figure, axes, "")
     return figure
-
-
-def _selector(ax, run, flow, labels):
-    colours, ends = subset_colours(labels), []
-    for k, label in enumerate(labels):
-        values = log10_p(run.z[:, : len(labels)])[1:, k]
-        ax.plot(run.t[1:], values, color=colours[label], linewidth=0.9)
-        ends.append((np.maximum(values, _LOWEST), _name(label), colours[label]))
-        values = log10_p(flow.z[:, : len(labels)])[1:, k]
-        ax.plot(flow.t[1:], values, color=colours[label], linewidth=0.9, linestyle=_DASH)
-        _points(ax, f"log10_p_{label}", colours[label], run.t_end)
-    ax.set_ylim(_LOWEST, 4.0)
-    ax.set_ylabel(r"$\log_{10} p$ of a subset")
-    label_ends(ax, ends)
-
-
-def _points(ax, quantity, colour, t_end):
-    found = [(t, recorded(quantity, t)) for t in TIMES if 0 < t <= t_end]
-    places = [(t, said[0]) for t, said in found if said is not None]
-    if places:
-        look = {"marker": "o", "markersize": 3.2, "linestyle": "none", "color": colour}
-        ax.plot(*zip(*places, strict=True), clip_on=False, zorder=4, **look)
-
-
-def _name(label: str) -> str:
-    return r"$\emptyset$" if label == "empty" else "{" + ",".join(label) + "}"
 
 
 EXPERIMENT = Experiment.of(

@@ -95,15 +95,13 @@ def judge(numbers):
 
 
 def draw(result):
-    return step_figure(result.numbers["rows"])
-
-
-def step_figure(rows):
     """How far descent is from the flow against its step, beside first order."""
+    rows = result.numbers["rows"]
     with style():
         title = "chen: gradient descent against the flow at the same time"
         figure, axes = grid(1, 1, title, right=1.2)
-        ax, ends = axes[0, 0], []
+        ax = axes[0, 0]
+        named = {"textcoords": "offset points", "va": "center", "fontsize": 8}
         steps = np.array([row["step"] for row in rows])
         for key, label, colour in (
             ("selector_error", r"$\log c^2$", BRIGHT[0]),
@@ -112,7 +110,8 @@ def step_figure(rows):
         ):
             values = np.array([row[key] for row in rows])
             ax.plot(steps, values, marker="o", markersize=3.5, color=colour)
-            ends.append((float(values[steps.argmax()]), label, colour))
+            end = (steps.max(), values[steps.argmax()])
+            ax.annotate(label, end, (8.0, 0.0), color=colour, **named)
         first = rows[0]["selector_error"] * steps / steps[0]
         ax.plot(steps, first, color=INK, linewidth=0.6, linestyle=(0, (4, 2)))
         ax.set_xscale("log")
@@ -120,16 +119,6 @@ def step_figure(rows):
         ax.set_xticks(steps, [f"{step:.3g}" for step in steps])
         ax.set_xticks([], minor=True)
         ax.set_ylabel("largest difference")
-        for value, label, colour in ends:
-            ax.annotate(
-                label,
-                (steps.max(), value),
-                (8.0, 0.0),
-                textcoords="offset points",
-                va="center",
-                color=colour,
-                fontsize=8,
-            )
         finish(figure, axes, "step (dashed: first order)")
     return figure
 

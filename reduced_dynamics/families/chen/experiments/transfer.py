@@ -5,7 +5,7 @@ import numpy as np
 from reduced_dynamics.experiments.experiment import Conclusion, Experiment
 from reduced_dynamics.experiments.finding import Finding, Measured
 from reduced_dynamics.experiments.setting import Setting, Settings
-from reduced_dynamics.families.chen.validation import LENGTHS, PRIORS, Run, plan, transfer
+from reduced_dynamics.families.chen.validation import LENGTHS, PRIORS, plan, transfer
 from reduced_dynamics.plotting.style import INK, finish, grid, style
 
 SETTINGS = (
@@ -27,7 +27,7 @@ _PREDICTORS = {
 }
 
 
-def _plan(settings):
+def _jobs(settings):
     parameters = {"sequences": settings.sequences, "kernels": 64}
     return plan(parameters, seeds=list(settings.seeds), t_end=settings.t_end)
 
@@ -37,14 +37,14 @@ def parts(settings):
 
 
 def work(settings, seed, context):
-    job = next(job for job in _plan(settings).jobs if job.config.seed == seed)
-    run = Run(job.config, job.trained(context.progress, context.checkpoint))
-    rows = transfer(run, settings.lengths, settings.priors, settings.tested)
+    job = next(job for job in _jobs(settings) if job.config.seed == seed)
+    full = job.trained(context.progress, context.checkpoint)
+    rows = transfer(full, job.config, settings.lengths, settings.priors, settings.tested)
     return [row | {"seed": seed} for row in rows]
 
 
 def conclude(settings, outcomes):
-    config = _plan(settings).config
+    config = _jobs(settings)[0].config
     rows = [row for one in outcomes.values() for row in one]
     tests = dict.fromkeys((row["L"], row["dirichlet"], row["loss"]) for row in rows)
     table = []
@@ -110,13 +110,9 @@ def judge(numbers):
 
 
 def draw(result):
-    config = _plan(Settings(result.settings)).config
-    return transfer_figure(config, result.numbers["table"])
-
-
-def transfer_figure(config, rows):
     """Above the mean loss, the one trained on, below accuracy; left against L, right against δ; a
     line marks the training's."""
+    config, rows = _jobs(Settings(result.settings))[0].config, result.numbers["table"]
     with style():
         title = (
             f"trained at L = {config.L}, dirichlet = {config.dirichlet:g} (loss {config.loss}), "

@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit
 
 from derivations.chen.selector import subsets
-from reduced_dynamics.core.errors import InputError, unknown, whole_numbers
+from reduced_dynamics.core.errors import unknown
 from reduced_dynamics.families.chen.full.windows import Windows
 
 LOSSES = ("log", "ce")
@@ -35,21 +35,6 @@ class Weights(NamedTuple):
     c: np.ndarray
     W: np.ndarray
     a: np.ndarray
-
-
-def check_subsets(H: int, degree: int) -> None:
-    """Refuse sizes that have no subsets.
-
-    Raises
-    ------
-    InputError
-    """
-    whole_numbers(H=H)
-    if not isinstance(degree, int | np.integer) or not 0 <= degree <= H:
-        raise InputError(
-            f"degree = {degree!r} must be an integer from 0 to H = {H}: a subset has no more heads "
-            "than there are"
-        )
 
 
 def initial_weights(
@@ -105,16 +90,7 @@ def accuracy(o: np.ndarray, target: np.ndarray) -> float:
 def loss_and_gradient(
     weights: Weights, windows: Windows, loss: str = "ce", eps: float = 1e-8
 ) -> tuple[float, Weights]:
-    """The loss averaged over all sequences, and its gradient by c, W and a.
-
-    Parameters
-    ----------
-    weights : Weights
-    windows : Windows
-    loss : {"log", "ce"}
-    eps : float
-        ε of loss `log`.
-    """
+    """The loss averaged over all sequences, and its gradient by c, W and a; see `losses`."""
     a, p, chain = float(weights.a), selection(weights.c), _chain(len(weights.c), windows.H)
     scores = _copy(weights.W, windows.head_tokens)
     kappa = _select(scores, windows.heads, p, *chain)

@@ -83,16 +83,7 @@ def sample_sequences(
 ) -> Sequences:
     """`count` independent sequences, each from a kernel of its own.
 
-    Parameters
-    ----------
-    count : int
-    S, n : int
-        Number of states, at least 2; order of the chain plus one: n − 1 parents, at least 1.
-    L : int
-        Length of the input, at least n.
-    dirichlet : float
-        δ > 0.
-    rng : numpy Generator
+    `S`, `n`, `L` and `dirichlet` are those of `Sequences`: S ≥ 2, n ≥ 2, L ≥ n, δ > 0.
 
     Raises
     ------

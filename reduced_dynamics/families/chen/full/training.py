@@ -18,15 +18,13 @@ from reduced_dynamics.families.chen.full import model as markov
 from reduced_dynamics.families.chen.full import task as markov_task
 from reduced_dynamics.families.chen.full import windows as markov_windows
 from reduced_dynamics.families.chen.full.model import LOSSES, Weights
-from reduced_dynamics.families.chen.system import SELECTED
+from reduced_dynamics.families.chen.system import PARTS, SELECTED
 from reduced_dynamics.training import hold, loop
 from reduced_dynamics.training.model import Model
 from reduced_dynamics.training.recorder import Event, Recorder
 from reduced_dynamics.training.settings import Settings, one_of
 from reduced_dynamics.training.source import Fixed
 
-#: What a stage trains: the copier, the selector or the classifier; the weights c, W and a.
-PARTS = ("C", "W", "a")
 #: log c² of what has fallen below the smallest number.
 _FLOOR = np.finfo(float).tiny
 
@@ -89,7 +87,12 @@ class MarkovConfig(Settings):
                 f"H = {self.H} heads cannot see the {self.n - 1} parents of n = {self.n}, for each "
                 f"is copied by one head; H must be at least {self.n - 1}"
             )
-        markov.check_subsets(self.H, self.degree)
+        whole_numbers(H=self.H)
+        if not isinstance(self.degree, int | np.integer) or not 0 <= self.degree <= self.H:
+            raise InputError(
+                f"degree = {self.degree!r} must be an integer from 0 to H = {self.H}: a subset has "
+                "no more heads than there are"
+            )
         whole_numbers(sequences=self.sequences, validation=self.validation)
         markov_windows.check_windows(self.sequences + self.validation, self.S, self.L, self.H)
         one_of("loss", self.loss, LOSSES)
@@ -121,13 +124,8 @@ class MarkovConfig(Settings):
     @property
     def coordinates(self) -> tuple[str, ...]:
         """c_… (log c²), W_h_j, a: the reduced system's."""
-        heads = range(1, self.H + 1)
-        lags = range(self.H)
-        return (
-            *(f"c_{name}" for name in self.labels),
-            *(f"W_{h}_{j}" for h in heads for j in lags),
-            "a",
-        )
+        W = [f"W_{h}_{j}" for h in range(1, self.H + 1) for j in range(self.H)]
+        return (*(f"c_{name}" for name in self.labels), *W, "a")
 
 
 def stages(training: str) -> tuple[str, ...]:
@@ -224,17 +222,15 @@ def weights_of(trajectory: Trajectory, config: MarkovConfig, row: int = -1) -> W
 
 
 def _measure(config: MarkovConfig, sets, weights: Weights) -> dict[str, float]:
-    accuracies = []
-    for sequences, windows in sets:
-        o = markov.outputs(weights, windows)
-        accuracies.append(markov.accuracy(o, sequences.target))
-    loss = markov.losses(o, sequences.target, config.loss, config.eps).mean()
+    (o, target), (held_out, unseen) = (
+        (markov.outputs(weights, windows), sequences.target) for sequences, windows in sets
+    )
     logs = 2.0 * np.log(np.maximum(np.abs(weights.c), _FLOOR))
     z = (*logs, *np.ravel(weights.W), float(weights.a))
     return {
         **{f"p_{k}": p for k, p in zip(config.labels, markov.selection(weights.c), strict=True)},
-        "accuracy": accuracies[0],
-        "validation_loss": loss,
-        "validation_accuracy": accuracies[1],
+        "accuracy": markov.accuracy(o, target),
+        "validation_loss": markov.losses(held_out, unseen, config.loss, config.eps).mean(),
+        "validation_accuracy": markov.accuracy(held_out, unseen),
         **dict(zip(config.coordinates, z, strict=True)),
     }

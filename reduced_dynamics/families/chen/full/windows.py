@@ -8,6 +8,7 @@ by itself sees some 200. κ and exp(aκ) are computed once for each pattern; a s
 list of (pattern, state, how often).
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,11 +58,6 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self.target)
-
-    @property
-    def patterns(self) -> int:
-        """P, the number of different pairs of windows."""
-        return self.heads.shape[1]
 
 
 def check_windows(count: int, S: int, L: int, H: int) -> None:
@@ -125,10 +121,7 @@ def _radix(R: int, S: int) -> np.ndarray:
 
 
 def _numbers(R: int, S: int) -> int:
-    product = 1
-    for factor in _radix(R, S).tolist():
-        product *= factor
-    return product
+    return math.prod(_radix(R, S).tolist())
 
 
 @njit(cache=True, nogil=True)
