@@ -1,5 +1,7 @@
 """musat.perturbation: a start off the subspace, and whether training comes back to it."""
 
+from functools import partial
+
 from reduced_dynamics.experiments.experiment import Experiment
 from reduced_dynamics.experiments.finding import Finding, holds, near
 from reduced_dynamics.experiments.setting import Setting
@@ -33,10 +35,6 @@ SETTINGS = studies.settings(
             "standard deviation of the start off the subspace; 0 is what shifts are counted from",
             (0.0, 0.01, 0.03, 0.1), (0.0, 0.1), many=True, low=0.0, high=10.0),
 )  # fmt: skip
-
-
-def work(settings, run, context):
-    return studies.compared("perturbation", settings, *run, context)
 
 
 def judge(numbers):
@@ -87,8 +85,6 @@ EXPERIMENT = Experiment.of(
     "{values:g}, {seeds} seeds each. Left: norms outside, and the shift of the coordinates from "
     "the run without a perturbation, root mean square over time; middle, right: over training, "
     "means over the seeds.",
-    parts=STUDY.parts,
-    conclude=STUDY.conclude,
-    draw=STUDY.draw,
+    work=partial(studies.compared, "perturbation"),
     cost={"full": 160, "quick": 15},
 )

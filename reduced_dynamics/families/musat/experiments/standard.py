@@ -7,12 +7,12 @@ import numpy as np
 
 from reduced_dynamics.experiments.experiment import Conclusion, Experiment
 from reduced_dynamics.experiments.finding import Finding, holds
-from reduced_dynamics.experiments.setting import Setting
+from reduced_dynamics.experiments.setting import Setting, of_parameters
 from reduced_dynamics.families.musat.emergence import MEASURES, Emergence
 from reduced_dynamics.families.musat.full.standard_training import (
     ADAM,
-    PRECISIONS,
     SGD,
+    StandardConfig,
     train_standard,
 )
 from reduced_dynamics.plotting.style import INK, finish, grid, line_styles, style
@@ -27,21 +27,16 @@ LEVELS = (0.5, 0.1)
 #: Measures that emerge within this part of the time of the last emerge together.
 TOGETHER = 0.05
 
+#: What both trainings have alike.
+SHARED = ("N", "vocabulary", "positions", "width", "batch", "query", "scaled", "precision")
+
 SETTINGS = (
     Setting("methods", tuple(METHODS), "optimisers", kind="choice", many=True,
             choices=tuple(METHODS)),
-    Setting("N", 15, "pairs", 6, kind="int", low=1, high=512),
-    Setting("vocabulary", 32, "rows of the table of tokens, at least 2N", 16, kind="int", low=2,
-            high=10**5),
-    Setting("positions", 32, "rows of the table of positions, at least 2N + 1", 13, kind="int",
-            low=3, high=10**5),
-    Setting("width", 64, "of the residual stream", tiny=16, kind="int", low=1, high=4096),
-    Setting("batch", 64, "fresh sequences a step", kind="int", low=1, high=10**6),
-    Setting("query", "uniform", "which pair is asked for; the last can be found by its position "
-            "alone", kind="choice", choices=("uniform", "last")),
-    Setting("scaled", True, "whether attention scores are divided by the root of the width",
-            kind="bool"),
-    Setting("precision", "single", "of the arithmetic", kind="choice", choices=tuple(PRECISIONS)),
+    *of_parameters(
+        StandardConfig.settable(*SHARED),
+        N=(15, 6, 6), vocabulary=(32, 16, 16), positions=(32, 13, 13), width=(64, 64, 16),
+    ),
     *(
         Setting(f"{method}_{name}", *values, **kind)
         for name, kind, sgd, adam in (
@@ -69,11 +64,10 @@ def parts(settings):
 def work(settings, run, context):
     """One training's trajectory."""
     method, seed = run
-    shared = ("N", "vocabulary", "positions", "width", "batch", "query", "scaled", "precision")
     steps = settings[f"{method}_steps"]
     config = replace(
         METHODS[method],
-        **{name: settings[name] for name in shared},
+        **{name: settings[name] for name in SHARED},
         learning_rate=settings[f"{method}_rate"],
         init_scale=settings[f"{method}_start"],
         steps=steps,

@@ -1,5 +1,7 @@
 """musat.step: what the finite steps of gradient descent do, beside those of finite minibatches."""
 
+from functools import partial
+
 from reduced_dynamics.experiments.experiment import Experiment
 from reduced_dynamics.experiments.finding import Finding, holds, near
 from reduced_dynamics.experiments.setting import Setting
@@ -27,10 +29,6 @@ SETTINGS = studies.settings(
     Setting("learning_rate", (0.5, 1.0, 2.0, 4.0), "of gradient descent", (0.5, 1.0, 2.0),
             (1.0, 2.0), many=True, low=1e-6, high=1e6),
 )  # fmt: skip
-
-
-def work(settings, run, context):
-    return studies.compared("learning_rate", settings, *run, context)
 
 
 def judge(numbers):
@@ -74,8 +72,6 @@ EXPERIMENT = Experiment.of(
     "{seeds} seeds each, the reduced equations descended with the same steps, and the reduced "
     "flow. Root mean squares over time, of a distance over all 19 coordinates. Left: every run and "
     "power laws; middle, right: over training, means over the seeds.",
-    parts=STUDY.parts,
-    conclude=STUDY.conclude,
-    draw=STUDY.draw,
+    work=partial(studies.compared, "learning_rate"),
     cost={"full": 120, "quick": 10},
 )

@@ -23,8 +23,9 @@ def settings(option: str, values: Setting) -> tuple[Setting, ...]:
     return (values, *(s for s in rest if s.name != option))
 
 
-def compared(option: str, settings, value: float, seed: int, context) -> dict:
-    """A study's outcome of one training."""
+def compared(option: str, settings, run: tuple[float, int], context) -> dict:
+    """A study's outcome of one training, at a value of `option` and from a seed."""
+    value, seed = run
     training = {"batch": settings.batch, "learning_rate": settings.learning_rate, option: value}
     (job,) = plan(MUSAT19, {"N": settings.N}, seeds=[seed], t_end=settings.t_end, **training)
     found = job.run(context.progress, context.checkpoint)

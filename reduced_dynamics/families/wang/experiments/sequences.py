@@ -83,6 +83,5 @@ EXPERIMENT = Experiment.of(
     "root mean square over time of the distance over all coordinates, and by which part T_half is "
     "early or late, of every run; lines, power laws through the root mean squares over the seeds. "
     "Middle: the distance over training; right: the loss; means over the seeds.",
-    draw=STUDY.draw,
     cost={"full": 230, "quick": 46},
 )

@@ -89,6 +89,5 @@ EXPERIMENT = Experiment.of(
     "the reduced flow. Left: root mean squares over time of the distance over all coordinates, of "
     "every run; lines, power laws through those over the seeds. Middle: the distance from the "
     "reduced flow over training; right: the loss; means over the seeds.",
-    draw=STUDY.draw,
     cost={"full": 100, "quick": 49},
 )
