@@ -102,21 +102,6 @@ def flatten(tokens: np.ndarray, positions: np.ndarray) -> np.ndarray:
     return np.concatenate([part.reshape(draws, -1) for part in parts], axis=1)
 
 
-def from_vectors(tokens: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Draws from explicit vectors, as rows of numbers.
-
-    Parameters
-    ----------
-    tokens : ndarray, shape (draws, 2N, D)
-        a_1, b_1, a_2, …
-    positions : ndarray, shape (draws, N + 1, D)
-        p_1, …, p_{N+1}, each as [real part ; imaginary part].
-    """
-    half = positions.shape[-1] // 2
-    p = positions[..., :half] + 1j * positions[..., half:]
-    return flatten(tokens @ tokens.swapaxes(1, 2), p.conj() @ p.swapaxes(1, 2))
-
-
 @lru_cache(maxsize=2)
 def parameter_vector(N: int, q: int, D: int, bank: int, seed: int) -> np.ndarray:
     """What the compiled functions take: N, q (0 for the mean over all), bank, and the draws."""

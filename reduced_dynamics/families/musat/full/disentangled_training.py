@@ -19,7 +19,7 @@ from reduced_dynamics.families.musat.full.disentangled import COORDINATES, Weigh
 from reduced_dynamics.training import hold, loop
 from reduced_dynamics.training.model import Model
 from reduced_dynamics.training.recorder import Event, Recorder
-from reduced_dynamics.training.settings import Settings, one_of
+from reduced_dynamics.training.settings import Settings, one_of, told
 from reduced_dynamics.training.source import Fresh
 
 #: Numbers in the rows of one block of sequences, half a megabyte: minibatches are worked through
@@ -43,11 +43,6 @@ class TrainingConfig(Settings):
     inputs : {"orthonormal", "gaussian"}
     query : {"last", "uniform"} or int from 1 to N
     self_attention : bool
-    init_scale : float
-        Standard deviation of the initial weights, 0 for the paper's zero start.
-    perturbation : float
-        Standard deviation of a further random start of which only the part outside the
-        invariant subspace is kept.
     clamp : mapping of str to float
         Coordinates held at a value throughout; everything else, off the subspace too, is free.
     threshold : float
@@ -56,12 +51,13 @@ class TrainingConfig(Settings):
 
     N: int
     D: int
-    batch: int = 256
+    batch: int = told(256, "fresh sequences a step", low=1, high=10**9)
+    learning_rate: float = told(1.0, "of gradient descent", low=0.0)
     inputs: str = "orthonormal"
     query: str | int = "last"
     self_attention: bool = False
-    init_scale: float = 0.0
-    perturbation: float = 0.0
+    init_scale: float = told(0.0, "standard deviation of a random start", low=0.0)
+    perturbation: float = told(0.0, "the same, its part off the subspace only", low=0.0)
     clamp: Mapping[str, float] = field(default_factory=dict)
     threshold: float = 0.5
 

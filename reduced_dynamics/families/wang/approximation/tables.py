@@ -11,6 +11,10 @@ import numpy as np
 from reduced_dynamics.experiments.experiment import Conclusion
 from reduced_dynamics.experiments.finding import Finding, holds, near
 from reduced_dynamics.experiments.setting import Setting, Settings
+from reduced_dynamics.families.wang.approximation.constructions import score_bound, shift_bound
+from reduced_dynamics.families.wang.approximation.supremum import largest, sample
+from reduced_dynamics.families.wang.approximation.targets import induction_head
+from reduced_dynamics.families.wang.approximation.transformer import Transformer
 from reduced_dynamics.plotting.style import BRIGHT, finish, grid, style
 
 if TYPE_CHECKING:
@@ -54,6 +58,36 @@ def rng(settings: Settings, *key: int) -> np.random.Generator:
 def ascending(values: Sequence) -> list:
     """Each once."""
     return sorted(set(values))
+
+
+def induction_errors(
+    settings: Settings, model: Transformer, W: np.ndarray, L: int, shift: float, *key: int
+) -> list[float]:
+    """The largest error of IH_n by a model: over a sample, after a search, and what is proved.
+
+    Parameters
+    ----------
+    settings : Settings
+    model : Transformer
+    W : ndarray, shape ((n − 1) d, (n − 1) d)
+        Of IH_n.
+    L : int
+        Tokens of the sequences.
+    shift : float
+        The largest error of the model's shifts, from which the bound follows.
+    *key : int
+        Of the random numbers.
+    """
+    d, generator = settings.d, rng(settings, *key)
+    found = largest(
+        model,
+        lambda X: induction_head(X, W, 1 + len(W) // d),
+        sample(settings.samples, L, d, generator),
+        settings.rounds,
+        generator,
+    )
+    # The query is the last token itself, whose d entries need no shift.
+    return [*found, score_bound(shift_bound(W, shift, d))]
 
 
 @dataclass(frozen=True)

@@ -149,18 +149,6 @@ def loss_and_gradient(
     return loss, _backward(weights, x, n, encoding, skip, outcome, kept, error / len(x))
 
 
-class _Kept(NamedTuple):
-    """Intermediates of the forward pass, named as in `_forward`."""
-
-    M: np.ndarray
-    C: np.ndarray
-    G: np.ndarray
-    attended: np.ndarray
-    key: np.ndarray
-    through: np.ndarray
-    m: np.ndarray
-
-
 def _scores(p: np.ndarray, encoding: str, count: int) -> np.ndarray:
     """R_h(k) for k < count, shape (heads, count)."""
     if encoding == "free":
@@ -183,6 +171,7 @@ def _scores_gradient(d_scores: np.ndarray, p: np.ndarray, encoding: str) -> np.n
 
 
 def _forward(weights, x, n, encoding, skip):
+    """The outcome, and what `_backward` needs beside it, under the same names there."""
     B, L, d = x.shape
     E = weights.embedding
     H, D = len(weights.Q1), len(E)
@@ -206,19 +195,20 @@ def _forward(weights, x, n, encoding, skip):
     if skip:
         m += last
     outcome = Outcome(m @ weights.readout.T, A1, first, A2)
-    return outcome, _Kept(M, C, G, attended, key, through, m)
+    return outcome, (C, G, attended, key, through, m)
 
 
 def _backward(weights, x, n, encoding, skip, outcome, kept, d_output):
     d = x.shape[2]
     E = weights.embedding
     H, D = len(weights.Q1), len(E)
+    C, G, attended, key, through, m = kept
     A2, first = outcome.attention2, outcome.first
     last, seen = first[:, -1], first[:, :-1]
 
-    d_readout = d_output.T @ kept.m
+    d_readout = d_output.T @ m
     d_m = d_output @ weights.readout
-    d_V2 = (kept.through.transpose(1, 2, 0) @ d_m).swapaxes(1, 2)
+    d_V2 = (through.transpose(1, 2, 0) @ d_m).swapaxes(1, 2)
     d_through = (d_m @ weights.V2).swapaxes(0, 1)
     d_scores = d_through @ seen.swapaxes(1, 2)
     d_scores -= (A2 * d_scores).sum(axis=2, keepdims=True)
@@ -227,16 +217,16 @@ def _backward(weights, x, n, encoding, skip, outcome, kept, d_output):
     d_key = (d_scores @ seen).swapaxes(0, 1)
     d_G = last.T @ d_key
     d_first = np.empty_like(first)
-    d_first[:, :-1] = A2.swapaxes(1, 2) @ d_through + d_scores.swapaxes(1, 2) @ kept.key
-    d_first[:, -1] = (d_key @ kept.G.swapaxes(1, 2)).sum(axis=0)
+    d_first[:, :-1] = A2.swapaxes(1, 2) @ d_through + d_scores.swapaxes(1, 2) @ key
+    d_first[:, -1] = (d_key @ G.swapaxes(1, 2)).sum(axis=0)
     if skip:
         d_first[:, -1] += d_m
 
     rows = d_first.reshape(-1, D)
     d_E = rows.T @ x[:, n - 1 :].reshape(-1, d)
-    d_C = rows.T @ kept.attended.reshape(-1, H * d)
-    d_attended = (rows @ kept.C).reshape(kept.attended.shape)
-    d_M, d_R1 = _attend_gradient(x, outcome.attention1, kept.attended, d_attended, n - 1)
+    d_C = rows.T @ attended.reshape(-1, H * d)
+    d_attended = (rows @ C).reshape(attended.shape)
+    d_M, d_R1 = _attend_gradient(x, outcome.attention1, attended, d_attended, n - 1)
     d_p1 = _scores_gradient(d_R1, weights.p1, encoding)
 
     d_VE = d_C.reshape(D, H, d).swapaxes(0, 1)

@@ -30,7 +30,7 @@ from reduced_dynamics.training.loop import TrainingInterrupted
 from reduced_dynamics.training.model import Model
 from reduced_dynamics.training.optimisers import OPTIMISERS, SGD, Arrays, Optimiser
 from reduced_dynamics.training.recorder import Event, Recorder
-from reduced_dynamics.training.settings import Settings, listed, one_of
+from reduced_dynamics.training.settings import Settings, listed, one_of, told
 from reduced_dynamics.training.source import Fixed, Fresh
 
 #: The scalars that each stage trains; stage II has p₁ = ∞.
@@ -47,22 +47,16 @@ _PORTION = 1 << 16
 class MixedTargetConfig(Settings):
     """How to train the two-layer, two-head network; what all trainings share is in `Settings`.
 
+    Its `PARAMETERS` are those of the reduced system `wang`.
+
     Attributes
     ----------
-    L : int
-        Tokens of a sequence.
-    alpha_star, w_star, teacher_exponent
-        Of the target: see `mixed_target.Target`.
-    sigma_init : float
-        Where every scalar starts.
     start : mapping of str to float
         Scalars that start elsewhere.
     clamp : mapping of str to float
         Scalars held at a value throughout.
-    training : {"stage1", "stage2", "joint"}
-        Only p₁ moves; all others do, with p₁ = ∞; all six do.
     sequences : int
-        M: sequences that are drawn once. They are trained on, or, with `batch`, measured on.
+        M. They are trained on, or, with `batch`, measured on.
     optimiser : {"sgd", "momentum", "adam", "flow"}
         "flow" integrates the gradient flow of the M sequences; its steps are only what time is
         measured in, and recorded times are not rounded to them.
@@ -76,7 +70,7 @@ class MixedTargetConfig(Settings):
     start: Mapping[str, float] = field(default_factory=dict)
     clamp: Mapping[str, float] = field(default_factory=dict)
     training: str = "stage2"
-    sequences: int = 4096
+    sequences: int = told(4096, "sequences drawn once", low=1, high=10**9)
     record: int | tuple[float, ...] = 400
 
     PARAMETERS = ("L", "alpha_star", "w_star", "teacher_exponent", "sigma_init", "training")
