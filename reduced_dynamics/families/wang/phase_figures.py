@@ -65,8 +65,7 @@ def trajectory_figure(trajectory: Trajectory) -> Figure:
         _draw_losses(trajectory, top, t)
         _draw_coordinates(trajectory, bottom, t)
         for ax in (top, bottom):
-            ax.set_xscale("log")
-            ax.set_xlim(t[0], t[-1])
+            ax.set(xscale="log", xlim=(t[0], t[-1]))
             shade_phases(trajectory, ax, names=ax is top)
         top.tick_params(labelbottom=False)
         _mark_four_gram(trajectory, top)

@@ -180,10 +180,7 @@ def draw(result):
                 color=COLOURS[name],
                 annotation_clip=False,
             )
-        right.set_xscale("log")
-        right.set_ylim(bottom=0.0)
-        right.set_xlabel("pairs $N$")
-        right.set_ylabel("time / power of $N$")
+        right.set(xscale="log", ylim=(0.0, None), xlabel="pairs $N$", ylabel="time / power of $N$")
         finish(figure, axes, "")
     return figure
 

@@ -232,18 +232,15 @@ def _draw_emergence(found: list[Emergence], axes) -> None:
         columnspacing=1.4,
     )
     panel(middle, "held_out_loss", "black")
-    middle.set_ylabel("cross-entropy, held out (nats)")
-    middle.set_ylim(bottom=0.0)
+    middle.set(ylabel="cross-entropy, held out (nats)", ylim=(0.0, None))
     panel(right, "accuracy", "black")
-    right.set_ylabel("accuracy, held out")
-    right.set_ylim(0.0, 1.02)
+    right.set(ylabel="accuracy, held out", ylim=(0.0, 1.02))
     for ax in axes:
         ax.set_xlim(0, last)
         ax.ticklabel_format(axis="x", style="plain")
         ax.set_xlabel("training step")
     if aligned:
-        left.set_xlim(-0.25 * min(learnt), 0.06 * min(learnt))
-        left.set_xlabel("steps from accuracy 0.9")
+        left.set(xlim=(-0.25 * min(learnt), 0.06 * min(learnt)), xlabel="steps from accuracy 0.9")
 
 
 EXPERIMENT = Experiment.of(

@@ -168,17 +168,13 @@ def draw(result):
         left.set_ylabel("held-out loss (nats / character)")
         for name, (colour, dash, label) in LOOKS.items():
             middle.plot(t, data[name], color=colour, linestyle=dash, label=label)
-        middle.set_ylabel("norm")
-        middle.set_ylim(bottom=0.0)
+        middle.set(ylabel="norm", ylim=(0.0, None))
         right.plot(t, data["copying"], color=BRIGHT[2], label="layer 1: previous token")
         share = data["matching"] / result.data["matching"].values.max()
         right.plot(t, share, color=BRIGHT[3], label="layer 2: matches / largest")
-        right.set_ylim(0.0, 1.05)
-        right.set_ylabel("attention")
+        right.set(ylim=(0.0, 1.05), ylabel="attention")
         for ax in axes[0]:
-            ax.set_xscale("log")
-            ax.set_xlim(1.0, t[-1])
-            ax.set_xlabel("training step")
+            ax.set(xscale="log", xlim=(1.0, t[-1]), xlabel="training step")
             if numbers["plateau"]:
                 ends = numbers["plateau"]["start"], numbers["plateau"]["end"]
                 ax.axvspan(*ends, color="#E3E3E3", linewidth=0, zorder=0)

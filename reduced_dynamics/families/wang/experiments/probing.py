@@ -121,9 +121,7 @@ def draw(result):
         left.set_ylabel("error / that of the answer 0")
         right.set_ylabel("missed by a linear probe of layer 1")
         for ax in (left, right):
-            ax.set_yscale("log")
-            ax.set_xlim(0.0, t[-1])
-            ax.set_xlabel("training step")
+            ax.set(yscale="log", xlim=(0.0, t[-1]), xlabel="training step")
         left.set_ylim(top=2.0)
         right.set_ylim(top=1.6)
         _label_log(right, ends)
@@ -145,8 +143,7 @@ def _label_log(ax, curves):
     """The labels of `label_ends` on a logarithmic axis: placed on a linear twin."""
     twin = ax.twinx()
     low, high = ax.get_ylim()
-    twin.set_ylim(np.log10(low), np.log10(high))
-    twin.set_xlim(ax.get_xlim())
+    twin.set(ylim=(np.log10(low), np.log10(high)), xlim=ax.get_xlim())
     twin.set_axis_off()
     label_ends(twin, [(np.log10(values), text, colour) for values, text, colour in curves])
 

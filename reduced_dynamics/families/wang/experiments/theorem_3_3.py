@@ -267,8 +267,7 @@ def draw(result):
                 label = f"$n$ = {n}, $B$ = {_power(bound)}"
                 tables.marks(left, H, np.maximum(errors, ROUNDING), k, label)
                 k += 1
-        left.set_xlabel("heads $H$")
-        left.set_ylabel(r"error of the shifts, $\ell_1$")
+        left.set(xlabel="heads $H$", ylabel=r"error of the shifts, $\ell_1$")
         # One head copies one token exactly: n = 2 has no curve.
         for k, n in enumerate([n for n in total.values("n") if n > 2]):
             part = total.where(n=n)
@@ -277,14 +276,12 @@ def draw(result):
             middle.plot(H, part.column("bound"), color=BRIGHT[k], **tables.PROVED)
         for ax in (left, middle):
             ax.xaxis.get_major_locator().set_params(integer=True)
-        middle.set_xlabel("heads $H$ (dashed: proved)")
-        middle.set_ylabel(r"error of IH$_n$")
+        middle.set(xlabel="heads $H$ (dashed: proved)", ylabel=r"error of IH$_n$")
         S = of_start.column("S")
         for k, name in enumerate(of_start.columns[1:]):
             tables.marks(right, S, of_start.column(name), k, name)
         right.set_xscale("log", base=2)
-        right.set_xlabel("tokens seen $S$")
-        right.set_ylabel(r"error of the shifts over $S$")
+        right.set(xlabel="tokens seen $S$", ylabel=r"error of the shifts over $S$")
         for ax in axes:
             if ax.get_legend_handles_labels()[0]:
                 tables.key(ax)
