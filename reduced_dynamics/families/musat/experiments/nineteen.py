@@ -103,7 +103,7 @@ def judge(numbers):
             "at the end and at most {outside_over_inside_largest:.3f} after the first tenth of "
             "the run; it is not 0 because minibatches are finite",
             holds(confined),
-            why="" if confined else "minibatches of {batch} are noise that leaves the subspace",
+            why="minibatches of {batch} are noise that leaves the subspace",
         ),
         Finding(
             "the reduced flow follows: largest error {largest_error:.3f} ({worst_coordinate}), "
@@ -123,9 +123,7 @@ def judge(numbers):
             "{emergence[beta2][full]:.1f}, {emergence[alpha3][full]:.1f}",
             holds(papers if len(numbers["order"]) == 3 else None),
             claim="the order is γ3, β2, α3 (proved for three coordinates)",
-            why=""
-            if papers
-            else "the horizon ends before all three have reached ½"
+            why="the horizon ends before all three have reached ½"
             if len(numbers["order"]) < 3
             else "the 16 other coordinates move too",
         ),

@@ -64,7 +64,10 @@ def conclude(settings, outcomes):
         name: [(o.events if hasattr(o, "events") else o)[name] for o in outcomes.values()]
         for name in POWERS
     }
-    limits, sizes = sharp_constants(), settings.sizes
+    from derivations.musat.limits import sharp_constants
+
+    limits = {name: float(value) for name, value in sharp_constants().items()}
+    sizes = settings.sizes
     ratios = {
         name: [t / N**power for t, N in zip(times[name], sizes, strict=True)]
         for name, power in POWERS.items()
@@ -124,13 +127,6 @@ def judge(numbers):
             "{first_integral_drift:.1e} at most"
         ),
     ]
-
-
-def sharp_constants() -> dict[str, float]:
-    """Limits of the scaled emergence times as N → ∞, derived by SymPy."""
-    from derivations.musat.limits import sharp_constants as constants
-
-    return {name: float(value) for name, value in constants().items()}
 
 
 def draw(result):

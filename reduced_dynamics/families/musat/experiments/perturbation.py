@@ -64,7 +64,7 @@ def judge(numbers):
             "as the subspace's symmetry has it",
             near(shift["exponent"], SECOND, WITHIN, 2.0 * shift["error"])
             if decided
-            else "not decided",
+            else holds(None),
             why="" if decided else "an exponent with its error needs three perturbations beside 0",
         ),
         Finding(

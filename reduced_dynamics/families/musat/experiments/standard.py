@@ -37,18 +37,12 @@ SETTINGS = (
         StandardConfig.settable(*SHARED),
         N=(15, 6, 6), vocabulary=(32, 16, 16), positions=(32, 13, 13), width=(64, 64, 16),
     ),
-    *(
-        Setting(f"{method}_{name}", *values, **kind)
-        for name, kind, sgd, adam in (
-            ("rate", {"low": 0.0}, (SGD.learning_rate, "learning rate", 0.3),
-             (ADAM.learning_rate, "learning rate")),
-            ("start", {"low": 0.0}, (SGD.init_scale, "standard deviation of all weights at first"),
-             (ADAM.init_scale, "standard deviation of all weights at first")),
-            ("steps", {"kind": "int", "low": 1, "high": 10**9}, (SGD.steps, "steps", 900, 30),
-             (ADAM.steps, "steps", 900, 30)),
-        )
-        for method, values in (("sgd", sgd), ("adam", adam))
-    ),
+    Setting("sgd_rate", SGD.learning_rate, "learning rate", 0.3, low=0.0),
+    Setting("adam_rate", ADAM.learning_rate, "learning rate", low=0.0),
+    Setting("sgd_start", SGD.init_scale, "standard deviation of all weights at first", low=0.0),
+    Setting("adam_start", ADAM.init_scale, "standard deviation of all weights at first", low=0.0),
+    Setting("sgd_steps", SGD.steps, "steps", 900, 30, kind="int", low=1, high=10**9),
+    Setting("adam_steps", ADAM.steps, "steps", 900, 30, kind="int", low=1, high=10**9),
     Setting("seeds", (0, 1, 2, 3, 4), "of the training", (0, 1, 2), (0, 1), kind="seeds"),
 )  # fmt: skip
 
@@ -151,9 +145,7 @@ def _findings(key, measured):
             f"{{{key}[half_step][alpha3]:.0f}}; the last comes later than the first by "
             f"{{{key}[spread]:.1%}}",
             holds(agrees if decided else None),
-            why=""
-            if agrees
-            else "some measure never emerged"
+            why="some measure never emerged"
             if not decided
             else "the three rise together"
             if together

@@ -40,7 +40,7 @@ def judge(numbers):
             f"learning rate^({law('discretisation')}), first order",
             near(steps["exponent"], FIRST, WITHIN, 2.0 * steps["error"])
             if decided
-            else "not decided",
+            else holds(None),
             why=""
             if decided
             else "an exponent with its error needs three learning rates at which "

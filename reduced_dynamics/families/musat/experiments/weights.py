@@ -95,9 +95,7 @@ def judge(numbers):
             "the part of the norm outside the 19-dimensional subspace is {outside_part:.4f}; in "
             "blocks that should vanish {off_diagonal_part:.4f}",
             holds(off < STRUCTURED),
-            why=""
-            if off < STRUCTURED
-            else "minibatches of {batch} are noise, which leaves the subspace",
+            why="minibatches of {batch} are noise, which leaves the subspace",
         ),
         Finding(
             "learned minus predicted is {difference_part:.4f} of the norm (W¹ "

@@ -138,9 +138,7 @@ def judge(numbers):
             "{T_plateau_out:.1f} is that of the saddle w = 0, h = c",
             holds(left["free"] > numbers["stays"]),
             claim="in the first phase the loss of the induction head stays where it is",
-            why="h moves while w_Q w_K is still near 0, and takes most of the loss with it"
-            if left["free"] <= numbers["stays"]
-            else "",
+            why="h moves while w_Q w_K is still near 0, and takes most of the loss with it",
         ),
         Finding(
             ("the cause is h" if cause else "the cause is not h alone")

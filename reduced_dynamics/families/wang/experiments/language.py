@@ -134,7 +134,7 @@ def judge(numbers):
             "{separation:.1f} times as late as the last ‖p‖ has reached half",
             holds(numbers["first_dot_product"] > numbers["last_position"]),
         ),
-        Finding(said, holds(flat), why="" if flat else "a plateau would be {slow:.0%} or less"),
+        Finding(said, holds(flat), why="a plateau would be {slow:.0%} or less"),
         Finding(
             "held-out loss {loss_start:.3f} → {loss_end:.3f} nats a character; counting "
             "characters gives {entropy:.3f}, counting pairs {bigram:.3f}; plateaus in all: "

@@ -81,21 +81,20 @@ def judge(numbers):
             "the probing distance falls in every run, from {probing_start:.3f} to "
             "{probing_end:.2g} (by a factor of {least_fall:.0f} at least)",
             holds(numbers["probing_largest_end"] < numbers["read"]),
-            why="" if numbers["probing_largest_end"] < numbers["read"] else
-            "a run still misses {probing_largest_end:.2g} of the tokens at the end; read off means "
-            "less than {read:g}",
+            why="a run still misses {probing_largest_end:.2g} of the tokens at the end; read off "
+            "means less than {read:g}",
         ),
         Finding(
             "the head is learned in {learnt} of {of} runs; error at the end {error_end:.4f} (a "
             "predictor that compares all but one token leaves {last_level:.3f})",
             holds(learnt == of),
-            why="" if learnt == of else "within {steps} steps",
+            why="within {steps} steps",
         ),
         Finding(
             "the token that keys need beside the query's, x_{{s−n+1}}, is missed by {oldest:.2g} "
             "at the end (median)"
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _first_below(t, values, level):

@@ -160,10 +160,10 @@ def judge(numbers):
                 measured=Measured(
                     law["measured"], interval=(low, high) if known else None, n=len(law["values"])
                 ),
-                why="" if verdict == "agrees" else "the prediction leaves out the time until h has "
-                "risen, and how growth slows down at the end",
+                why="the prediction leaves out the time until h has risen, and how growth slows "
+                "down at the end",
             )
-        )  # fmt: skip
+        )
     return findings
 
 
