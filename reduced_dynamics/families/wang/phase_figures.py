@@ -75,15 +75,9 @@ def trajectory_figure(trajectory: Trajectory) -> Figure:
 
 
 def shade_phases(trajectory: Trajectory, ax: Axes, names: bool = True) -> None:
-    """Shade the phases between events that happened; x limits must be final.
+    """Shade the phases between events that happened, and write their names above if wanted.
 
-    Parameters
-    ----------
-    trajectory : Trajectory
-    ax : matplotlib.axes.Axes
-        With a logarithmic time axis.
-    names : bool
-        Whether to write the phases' names above the axes.
+    The axis of time is logarithmic, and its limits must be final.
     """
     low, high = ax.get_xlim()
     events = trajectory.events

@@ -97,12 +97,7 @@ def forward(
 ) -> tuple[float, Intermediates]:
     """The loss, averaged over the batch, and what the backward pass needs.
 
-    Parameters
-    ----------
-    weights : Weights
-    batch : Batch
-    self_attention : bool
-        Whether rows attend to themselves as well.
+    With `self_attention` rows attend to themselves as well.
 
     Raises
     ------
@@ -137,13 +132,7 @@ def forward(
 def loss_and_gradient(
     weights: Weights, batch: Batch, self_attention: bool = False
 ) -> tuple[float, Weights]:
-    """The loss averaged over the batch and its gradient with respect to all 28 D² weights.
-
-    Raises
-    ------
-    InputError
-        If the weights do not fit the batch.
-    """
+    """The loss, as of `forward`, and its gradient with respect to all 28 D² weights."""
     loss, kept = forward(weights, batch, self_attention)
     return loss, backward(weights, batch, kept)
 

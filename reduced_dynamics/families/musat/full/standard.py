@@ -116,13 +116,7 @@ def forward(weights: Weights, sequences: Sequences, scaled: bool = True) -> Outc
 def loss_and_gradient(
     weights: Weights, sequences: Sequences, scaled: bool = True
 ) -> tuple[Outcome, Weights]:
-    """The outcome, and the gradient of the loss with respect to all weights.
-
-    Raises
-    ------
-    InputError
-        If a token or a position is not in its table.
-    """
+    """The outcome, as of `forward`, and the gradient of the loss with respect to all weights."""
     outcome, kept = _forward(weights, sequences, scaled)
     return outcome, _backward(weights, sequences, scaled, outcome, kept)
 

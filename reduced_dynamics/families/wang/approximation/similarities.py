@@ -42,15 +42,8 @@ def similarity(name: str, strength: float) -> Similarity:
 class Expansion:
     """The singular value decomposition of g.
 
-    Attributes
-    ----------
-    g : callable
-    nodes : ndarray, shape (P, m)
-    weights : ndarray, shape (P,)
-    sigma : ndarray, shape (P,)
-        Singular values, falling.
-    phi, psi : ndarray, shape (P, P)
-        Singular functions at the nodes, one a column.
+    On P nodes, shape (P, m), with their weights, (P,): singular values `sigma`, (P,), falling, and
+    singular functions `phi` and `psi` at the nodes, one a column, (P, P) each.
     """
 
     g: Similarity

@@ -66,12 +66,7 @@ class Attention:
 class FeedForward:
     """A ReLU network on every row, added to it: x + B relu(A x + a) + b.
 
-    Attributes
-    ----------
-    A : ndarray, shape (M, D)
-    a : ndarray, shape (M,)
-    B : ndarray, shape (D, M)
-    b : ndarray, shape (D,)
+    Shapes (M, D), (M,), (D, M), (D,).
     """
 
     A: np.ndarray
@@ -88,12 +83,7 @@ class FeedForward:
 class Transformer:
     """Embedding, two layers of attention, perhaps a ReLU network between them, and a read-out.
 
-    Attributes
-    ----------
-    embedding : ndarray, shape (D, d)
-    layer1, layer2 : Attention
-    feed_forward : FeedForward or None
-    readout : ndarray, shape (d, D)
+    The embedding has shape (D, d), the read-out (d, D).
     """
 
     embedding: np.ndarray

@@ -49,17 +49,11 @@ class Weights(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What the model makes of B sequences.
+    """What the model makes of B sequences: `output`, shape (B, d).
 
-    Attributes
-    ----------
-    output : ndarray, shape (B, d)
-    attention1 : ndarray, shape (B, H, L − n + 1, L)
-        Of the rows s = n … L, over all tokens.
-    first : ndarray, shape (B, L − n + 1, D)
-        y_s, layer 1's output at s = n … L.
-    attention2 : ndarray, shape (B, H', L − n)
-        Of row L, over s = n … L − 1.
+    `attention1` of the rows s = n … L, over all tokens, has shape (B, H, L − n + 1, L), `first`,
+    layer 1's output y_s there, (B, L − n + 1, D), and `attention2` of row L, over s = n … L − 1,
+    (B, H', L − n).
     """
 
     output: np.ndarray
@@ -136,13 +130,7 @@ def loss_and_gradient(
     encoding: str = "linear",
     skip: bool = True,
 ) -> tuple[float, Weights]:
-    """½ ‖output − target‖², averaged over the sequences, and its gradient.
-
-    Raises
-    ------
-    InputError
-        If the encoding is unknown.
-    """
+    """½ ‖output − target‖², averaged over the sequences, and its gradient; see `forward`."""
     outcome, kept = _forward(weights, x, n, encoding, skip)
     error = outcome.output - target
     loss = 0.5 * float(np.mean((error * error).sum(axis=1)))
@@ -255,16 +243,8 @@ def _backward(weights, x, n, encoding, skip, outcome, kept, d_output):
 def _attend(x, M, R, first):
     """Layer 1's attention of rows `first` … L − 1 (from 0) to the tokens before each.
 
-    Parameters
-    ----------
-    x : ndarray, shape (B, L, d)
-    M : ndarray, shape (H, d, d)
-    R : ndarray, shape (H, L − 1)
-
-    Returns
-    -------
-    A : ndarray, shape (B, H, L − first, L)
-    attended : ndarray, shape (B, L − first, H, d)
+    For x of shape (B, L, d), M (H, d, d) and R (H, L − 1): the attention, (B, H, L − first, L), and
+    what is attended, (B, L − first, H, d).
     """
     B, L, d = x.shape
     H = len(M)

@@ -83,14 +83,9 @@ class LanguageConfig(Settings):
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """A text as tokens.
+    """A text as tokens, whole numbers, in `train` and `held_out`.
 
-    Attributes
-    ----------
-    name : str
-    train, held_out : ndarray of int
-    characters : str
-        One for every token but the last, which stands for all rare characters.
+    `characters` has one for every token but the last, which stands for all rare characters.
     """
 
     name: str
