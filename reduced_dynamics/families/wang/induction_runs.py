@@ -37,14 +37,9 @@ _FLOOR = 1e-8
 
 
 def settings(without: Collection[str] = (), **sizes: tuple) -> tuple[Setting, ...]:
-    """The model's and the training's settings.
+    """The model's and the training's settings, `without` those that the experiment varies.
 
-    Parameters
-    ----------
-    without : collection of str
-        Those that the experiment varies.
-    **sizes : tuple of three
-        Values at full, quick and tiny; by default those of `InductionConfig`.
+    `sizes` are values at full, quick and tiny; by default those of `InductionConfig`.
     """
     return of_parameters([p for p in _TOLD if p.name not in without], **sizes)
 
@@ -52,10 +47,7 @@ def settings(without: Collection[str] = (), **sizes: tuple) -> tuple[Setting, ..
 def config(settings: Settings, **changes: Any) -> InductionConfig:
     """The configuration that settings describe, with changes; whole numbers where it has them.
 
-    Raises
-    ------
-    InputError
-        If it is impossible.
+    `InputError` if it is impossible.
     """
     given = {name: settings[name] for name in _NAMES if name in settings}
     base = InductionConfig()

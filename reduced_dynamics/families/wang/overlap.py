@@ -176,18 +176,10 @@ class QuadratureError(ReducedDynamicsError, ArithmeticError):
 class Table:
     """What the exact engine interpolates, for one N and a*.
 
-    Attributes
-    ----------
-    a_star : float
-    target : float
-        Q(a*, a*).
-    reach : float
-        The series hold for a from −BACK to reach.
-    series : ndarray, shape (2, n)
-        Chebyshev coefficients, on y = asinh(a/STRETCH), of (Q(a, a) − Q*)/(y − y*) and
-        E(o_a − o_*)²/(y − y*)².
-    error : float
-        Largest relative difference from a refined quadrature, over the points tried.
+    `target` is Q(a*, a*). `series`, shape (2, n), holds Chebyshev coefficients, on
+    y = asinh(a/STRETCH) for a from −BACK to `reach`, of (Q(a, a) − Q*)/(y − y*) and
+    E(o_a − o_*)²/(y − y*)²; `error` is the largest relative difference from a refined quadrature,
+    over the points tried.
     """
 
     a_star: float

@@ -201,15 +201,10 @@ def _collect(weight: np.ndarray, attention1: np.ndarray, x: np.ndarray) -> np.nd
 
 
 def embed(z: np.ndarray, D: int, M: np.ndarray | None = None) -> Weights:
-    """The weights at a point of the invariant subspace.
+    """The weights at a point of the invariant subspace, shape (19,), in the order of `COORDINATES`.
 
-    Parameters
-    ----------
-    z : ndarray, shape (19,)
-        In the order of `COORDINATES`.
-    D : int
-    M : ndarray, shape (D, D), optional
-        The rotation from items' to labels' positions; `multiplication_by_i` if not given.
+    M, shape (D, D), is the rotation from items' to labels' positions; `multiplication_by_i` unless
+    given.
     """
     if np.shape(z) != (len(LAYOUT),):
         raise InputError(
@@ -240,12 +235,9 @@ def project(weights: Weights, M: np.ndarray | None = None) -> np.ndarray:
 
 def norms(weights: Weights, M: np.ndarray | None = None) -> tuple[float, float]:
     """Frobenius norms of the parts inside and outside the subspace, in that order."""
-    z = project(weights, M)
-    outside = off_subspace(weights, M)
-    D = len(weights.W3)
-    return float(np.sqrt(D) * np.linalg.norm(z)), float(
-        np.sqrt(sum(np.vdot(W, W) for W in outside))
-    )
+    inside = np.sqrt(len(weights.W3)) * np.linalg.norm(project(weights, M))
+    outside = np.sqrt(sum(np.vdot(W, W) for W in off_subspace(weights, M)))
+    return float(inside), float(outside)
 
 
 def off_subspace(weights: Weights, M: np.ndarray | None = None) -> Weights:

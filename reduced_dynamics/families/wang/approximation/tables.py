@@ -65,18 +65,8 @@ def induction_errors(
 ) -> list[float]:
     """The largest error of IH_n by a model: over a sample, after a search, and what is proved.
 
-    Parameters
-    ----------
-    settings : Settings
-    model : Transformer
-    W : ndarray, shape ((n − 1) d, (n − 1) d)
-        Of IH_n.
-    L : int
-        Tokens of the sequences.
-    shift : float
-        The largest error of the model's shifts, from which the bound follows.
-    *key : int
-        Of the random numbers.
+    W, shape ((n − 1) d, (n − 1) d), is that of IH_n, `shift` the largest error of the model's
+    shifts, and `key` that of the random numbers.
     """
     d, generator = settings.d, rng(settings, *key)
     found = largest(
@@ -105,16 +95,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Table:
-    """Errors over what a theorem varies.
-
-    Attributes
-    ----------
-    title : str
-    columns : tuple of str
-    rows : list
-    rates : list of Rate
-    note : str
-    """
+    """Errors over what a theorem varies, and the rates fitted to them."""
 
     title: str
     columns: tuple[str, ...]

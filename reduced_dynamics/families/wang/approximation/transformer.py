@@ -22,19 +22,10 @@ from reduced_dynamics.families.wang.approximation.kernels import cost
 
 @dataclass(frozen=True)
 class Attention:
-    """A layer of attention.
+    """A layer of attention: Q, K and V, shape (H, D, D), and p_h ≥ 0 in `slopes`, (H,).
 
-    Attributes
-    ----------
-    Q, K, V : ndarray, shape (H, D, D)
-        Q and K of zeros mean attention by position alone.
-    slopes : ndarray, shape (H,)
-        p_h ≥ 0 of each head; 0 is no positional encoding.
-    kernel : {"exponential", "polynomial"}
-    first : int
-        The first row, counted from 1, that may be looked at.
-    skip : bool
-        Whether the layer's input is added to its output.
+    Q and K of zeros mean attention by position alone, a slope of 0 no positional encoding. `kernel`
+    is "exponential" or "polynomial", `first` the first row, counted from 1, that may be looked at.
     """
 
     Q: np.ndarray

@@ -17,6 +17,7 @@ from reduced_dynamics.families.wang.approximation.targets import induction_head
 from reduced_dynamics.families.wang.full import induction
 from reduced_dynamics.families.wang.full import induction_task as task
 from reduced_dynamics.families.wang.full.induction import ENCODINGS, Weights
+from reduced_dynamics.families.wang.full.language import slopes
 from reduced_dynamics.training import hold, loop
 from reduced_dynamics.training.model import Model
 from reduced_dynamics.training.optimisers import OPTIMISERS
@@ -164,16 +165,10 @@ def _measure(form, held_out, weights: Weights) -> dict[str, float]:
     x, target = held_out
     outcome = induction.forward(weights, x, **form)
     probed = probe(outcome.first, x, form["n"])
-    slopes = {
-        f"p{layer}_{h}": float(slope)
-        for layer, p in ((1, weights.p1), (2, weights.p2))
-        for h, slope in enumerate(p, start=1)
-        if form["encoding"] != "free"
-    }
     return {
         "error": float(np.sum((outcome.output - target) ** 2) / np.sum(target**2)),
         "probing_distance": float(probed[:-1].mean()),
-        **slopes,
+        **({} if form["encoding"] == "free" else slopes(weights.p1, weights.p2)),
         **{f"probe_{k}": float(missed) for k, missed in enumerate(probed)},
     }
 

@@ -195,6 +195,15 @@ def norms(weights: Weights) -> tuple[float, float, float, float]:
     return tuple(float(found) for pair in each for found in pair)
 
 
+def slopes(*layers: np.ndarray) -> dict[str, float]:
+    """The positional slopes of every layer's heads by name: ``p1_1``, …, ``p2_1``, …"""
+    return {
+        f"p{layer}_{h}": float(slope)
+        for layer, found in enumerate(layers, start=1)
+        for h, slope in enumerate(found, start=1)
+    }
+
+
 def induction(outcome: Outcome, tokens: np.ndarray) -> tuple[float, float]:
     """How much the attention is that of an induction head; means over rows and the best head.
 

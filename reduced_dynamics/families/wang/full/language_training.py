@@ -197,11 +197,7 @@ def _measure(held_out: np.ndarray, weights: Weights) -> dict[str, float]:
         "held_out_loss": outcome.loss,
         "copying": copying,
         "matching": matching,
-        **{
-            f"p{layer}_{h}": float(slope)
-            for layer, slopes in ((1, weights.p1), (2, weights.p2))
-            for h, slope in enumerate(slopes, start=1)
-        },
+        **language.slopes(weights.p1, weights.p2),
         **dict(zip(COORDINATES, language.norms(weights), strict=True)),
     }
 
