@@ -130,21 +130,12 @@ def columns(rows: Sequence[Mapping[str, Any]], *more: str) -> dict[str, tuple]:
 def runs_figure(result: Result, names: Sequence[str], labels: Mapping[str, str]) -> Figure:
     """Error and probing distance of all runs during training, and how the error ends.
 
-    Parameters
-    ----------
-    result : Result
-        With ``runs`` (of `row`) among its numbers and their trajectories.
-    names : sequence of str
-        What is varied: the first gives the colours, the last the right panel's axis.
-    labels : mapping of str to str
-        Names as figures have them.
+    The result has ``runs`` (of `row`) among its numbers, and their trajectories. `names` say what
+    is varied: the first gives the colours, the last the right panel's axis; `labels` are names as
+    figures have them.
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Left: the error, a line for every run; dotted, what the best predictors leave that compare
-        only so many of the tokens. Middle: the probing distance of layer 1. Right: the error at
-        the end, of every run.
+    Left: the error, a line for every run; dotted, what the best predictors leave that compare only
+    so many of the tokens. Middle: the probing distance of layer 1. Right: the error at the end.
     """
     runs = result.numbers["runs"]
     first = result.trajectories[runs[0]["key"]]

@@ -64,20 +64,9 @@ def _polynomial() -> Callable[..., np.ndarray]:
 
 
 def overlap(n: int, a: float, b: float, level: float = 1.0) -> float:
-    """Q(a, b) for `n` pairs.
+    """Q(a, b) for `n` = L − 3 pairs, at least 2; a and b are the score weights of two softmaxes.
 
-    Parameters
-    ----------
-    n : int
-        N = L − 3, at least 2.
-    a, b : float
-        Score weights of the two softmaxes.
-    level : float
-        Every step is divided by it. At 1 the relative error is about 1e-10 (see `ACCURACY`).
-
-    Returns
-    -------
-    float
+    Every step is divided by `level`. At 1 the relative error is about 1e-10 (see `ACCURACY`).
 
     Source: derived in derivations/wang/overlap.py.
     """

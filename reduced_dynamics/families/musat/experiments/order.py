@@ -168,14 +168,9 @@ def draw(result):
             right.axhline(limits[name], color=COLOURS[name], linewidth=0.8, linestyle=(0, (4, 2)))
             label = symbol(name).strip("$")
             right.annotate(
-                f"${label}/N{power}$",
-                (1.02, limits[name]),
-                xycoords=right.get_yaxis_transform(),
-                va="center",
-                fontsize=8.0,
-                color=COLOURS[name],
-                annotation_clip=False,
-            )
+                f"${label}/N{power}$", (1.02, limits[name]), xycoords=right.get_yaxis_transform(),
+                va="center", fontsize=8.0, color=COLOURS[name], annotation_clip=False,
+            )  # fmt: skip
         right.set(xscale="log", ylim=(0.0, None), xlabel="pairs $N$", ylabel="time / power of $N$")
         finish(figure, axes, "")
     return figure

@@ -214,15 +214,9 @@ def _draw_emergence(found: list[Emergence], axes) -> None:
     ]
     left.axhline(0.5, color="#808080", linewidth=0.6, linestyle=(0, (1, 2)))
     left.set_ylabel("measure / its largest value")
-    left.legend(
-        lines,
-        [rf"$\tilde{{\{n[:-1]}}}_{{{n[-1]}}}$" for n in names],
-        loc="lower left",
-        bbox_to_anchor=(-0.03, 0.98),
-        ncols=3,
-        handlelength=1.2,
-        columnspacing=1.4,
-    )
+    symbols = [rf"$\tilde{{\{n[:-1]}}}_{{{n[-1]}}}$" for n in names]
+    place = {"loc": "lower left", "bbox_to_anchor": (-0.03, 0.98)}
+    left.legend(lines, symbols, ncols=3, handlelength=1.2, columnspacing=1.4, **place)
     panel(middle, "held_out_loss", "black")
     middle.set(ylabel="cross-entropy, held out (nats)", ylim=(0.0, None))
     panel(right, "accuracy", "black")

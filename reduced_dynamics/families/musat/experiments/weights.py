@@ -181,16 +181,10 @@ def _name_blocks(ax, which, D):
         if matrix == which:
             places.setdefault((row, column), []).append(name)
     for (row, column), names in places.items():
-        ax.text(
-            (column + 0.97) * D - 0.5,
-            (row + 0.04) * D - 0.5,
-            ",".join(map(symbol, names)),
-            ha="right",
-            va="top",
-            fontsize=6.0,
-            color=INK,
-            bbox={"boxstyle": "square,pad=0.1", "color": "white", "alpha": 0.75, "linewidth": 0},
-        )
+        corner = (column + 0.97) * D - 0.5, (row + 0.04) * D - 0.5
+        box = {"boxstyle": "square,pad=0.1", "color": "white", "alpha": 0.75, "linewidth": 0}
+        look = {"ha": "right", "va": "top", "fontsize": 6.0, "color": INK}
+        ax.text(*corner, ",".join(map(symbol, names)), bbox=box, **look)
 
 
 EXPERIMENT = Experiment.of(

@@ -36,17 +36,9 @@ class TrainingConfig(Settings):
 
     Its time is the reduced one, step × learning rate / D, that of momentum and Adam as well.
 
-    Attributes
-    ----------
-    N, D : int
-        Pairs, and width of tokens and positions.
-    inputs : {"orthonormal", "gaussian"}
-    query : {"last", "uniform"} or int from 1 to N
-    self_attention : bool
-    clamp : mapping of str to float
-        Coordinates held at a value throughout; everything else, off the subspace too, is free.
-    threshold : float
-        Level of the events T_alpha3, T_beta2 and T_gamma3.
+    N pairs with tokens and positions of width D are drawn as `recall_task` has them. The
+    coordinates of `clamp` are held at a value throughout; everything else, off the subspace too, is
+    free. `threshold` is the level of the events T_alpha3, T_beta2 and T_gamma3.
     """
 
     N: int
@@ -81,18 +73,12 @@ class TrainingConfig(Settings):
 def train(
     config: TrainingConfig, progress: Progress = silent, checkpoint=None
 ) -> tuple[Trajectory, Weights]:
-    """Train the disentangled transformer.
+    """Train the disentangled transformer: a trajectory, and all 28 D² weights at the end.
 
+    It has the 19 coordinates and the minibatch loss at reduced times; as observables
+    `outside_norm`, the Frobenius norm of the weights outside the invariant subspace, and
+    `outside_over_inside`; and crossings of the threshold, interpolated between recorded times.
     `progress`, `checkpoint` and the errors are those of `training.loop.train`.
-
-    Returns
-    -------
-    Trajectory
-        The 19 coordinates and the minibatch loss at reduced times; observables `outside_norm`,
-        the Frobenius norm of the weights outside the invariant subspace, and
-        `outside_over_inside`; crossings of the threshold, interpolated between recorded times.
-    Weights
-        All 28 D² of them, at the end.
     """
     of_weights, of_batches = config.streams(2)
     held = hold.nothing

@@ -100,19 +100,13 @@ SGD = StandardConfig(optimiser="sgd", learning_rate=0.2, init_scale=0.15, steps=
 def train_standard(
     config: StandardConfig, progress: Progress = silent, checkpoint=None
 ) -> tuple[Trajectory, Weights]:
-    """Train the standard transformer.
+    """Train the standard transformer: a trajectory, and the last weights.
 
-    `progress`, `checkpoint` and the errors are those of `training.loop.train`.
-
-    Returns
-    -------
-    Trajectory
-        The progress measures (arXiv 2511.01033, Eqs. 20–22) and the minibatch loss against the
-        model's own training time, step × learning rate; observables `accuracy` and
-        `held_out_loss` on 512 sequences that are never trained on. A measure emerges (events)
-        when it first reaches half of its largest value.
-    Weights
-        At the end.
+    It has the progress measures (arXiv 2511.01033, Eqs. 20–22) and the minibatch loss against the
+    model's own training time, step × learning rate; as observables `accuracy` and `held_out_loss`
+    on 512 sequences that are never trained on. A measure emerges (events) when it first reaches
+    half of its largest value. `progress`, `checkpoint` and the errors are those of
+    `training.loop.train`.
     """
 
     def loss_and_gradient(weights, sequences):

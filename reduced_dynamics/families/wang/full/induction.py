@@ -72,24 +72,12 @@ def initial_weights(
     rng: np.random.Generator,
     content: bool = True,
 ) -> Weights:
-    """A random start.
+    """A random start, of sizes (n, L, d), heads (H, H') and width D.
 
-    Parameters
-    ----------
-    sizes : (n, L, d)
-    heads : (H, H')
-    width : int
-        D.
-    encoding : {"linear", "log", "free"}
-    init_scale : float
-        Matrices have iid N(0, init_scale²/D) entries; E has N(0, 1/d).
-    slopes : (low, high)
-        Layer 1's slopes are uniform in this interval (of ``free``: the slope of the line at
-        which its scores start). Those of layer 2 start at 0.
-    rng : numpy.random.Generator
-    content : bool
-        Whether layer 1 attends by content as well as by position; if not, Q1 and K1 are 0, where
-        their gradients vanish, so that they stay 0.
+    Matrices have iid N(0, init_scale²/D) entries; E has N(0, 1/d). Layer 1's slopes are uniform in
+    the interval `slopes` (of ``free``: the slope of the line at which its scores start); those of
+    layer 2 start at 0. Without `content` Q1 and K1 are 0, where their gradients vanish, so that
+    they stay 0.
     """
     n, L, d = sizes
     H, second = heads

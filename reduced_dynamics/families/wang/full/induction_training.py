@@ -122,20 +122,14 @@ class InductionConfig(Settings):
 def train_induction(
     config: InductionConfig, progress: Progress = silent, checkpoint=None
 ) -> tuple[Trajectory, Weights]:
-    """Train on IH_n.
+    """Train on IH_n: a trajectory over the steps, and the last weights.
 
-    `progress`, `checkpoint` and the errors are those of `training.loop.train`.
-
-    Returns
-    -------
-    Trajectory
-        Against the number of steps: the coordinates `probe_0` … `probe_{n−1}`, the part of x_{s−k}
-        that no linear map reads off layer 1's output at s (see `probe`), and the minibatch loss;
-        observables `error`, the mean squared error over E ‖IH_n‖² on 1024 sequences that are
-        never trained on (1 for a model that answers 0), `probing_distance`, the mean of all
-        coordinates but the last, and with a slope to every head the slopes `p1_1` …, `p2_1` ….
-    Weights
-        At the end.
+    It has the coordinates `probe_0` … `probe_{n−1}`, the part of x_{s−k} that no linear map reads
+    off layer 1's output at s (see `probe`), and the minibatch loss; as observables `error`, the
+    mean squared error over E ‖IH_n‖² on 1024 sequences that are never trained on (1 for a model
+    that answers 0), `probing_distance`, the mean of all coordinates but the last, and with a slope
+    to every head the slopes `p1_1` …, `p2_1` …. `progress`, `checkpoint` and the errors are those
+    of `training.loop.train`.
     """
     of_weights, of_batches, of_tests = config.streams(3)
     start = induction.initial_weights(
@@ -178,19 +172,10 @@ def probe(rows: np.ndarray, x: np.ndarray, n: int) -> np.ndarray:
 
     The linear map of least squares from layer 1's output y_s to x_s, x_{s−1}, … x_{s−n+1}, one for
     all s = n … L, and of each token the part of its mean square that the map misses: 0 if it can
-    be read off exactly, 1 if nothing of it can.
+    be read off exactly, 1 if nothing of it can. `rows` is `Outcome.first`; x has shape (B, L, d).
 
-    Parameters
-    ----------
-    rows : ndarray, shape (B, L − n + 1, D)
-        `Outcome.first`.
-    x : ndarray, shape (B, L, d)
-
-    Returns
-    -------
-    ndarray, shape (n,)
-        The mean of the first n − 1 is the probing distance of arXiv 2410.11474, Figure 3, to
-        X_{s−n+2:s}: what the query needs. Keys need the last as well.
+    Of the n numbers, the mean of the first n − 1 is the probing distance of arXiv 2410.11474,
+    Figure 3, to X_{s−n+2:s}: what the query needs. Keys need the last as well.
     """
     L, d = x.shape[1:]
     wanted = np.concatenate([x[:, n - 1 - k : L - k] for k in range(n)], axis=2).reshape(-1, n * d)

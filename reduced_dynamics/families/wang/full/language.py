@@ -207,15 +207,10 @@ def slopes(*layers: np.ndarray) -> dict[str, float]:
 def induction(outcome: Outcome, tokens: np.ndarray) -> tuple[float, float]:
     """How much the attention is that of an induction head; means over rows and the best head.
 
-    Of an outcome and its tokens, shape (B, L + 1).
-
-    Returns
-    -------
-    copying : float
-        Attention of layer 1 on the previous token, of the head with most of it.
-    matching : float
-        Attention of layer 2 on rows whose previous token is the query's own, over what even
-        attention would put there; of the head with most of it, over rows that have a match.
+    Of an outcome and its tokens, shape (B, L + 1): copying, the attention of layer 1 on the
+    previous token, of the head with most of it; and matching, the attention of layer 2 on rows
+    whose previous token is the query's own, over what even attention would put there, of the head
+    with most of it, over rows that have a match.
     """
     seen = tokens[:, :-1]
     copying = np.diagonal(outcome.attention1, offset=-1, axis1=2, axis2=3).mean(axis=(0, 2)).max()

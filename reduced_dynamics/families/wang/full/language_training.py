@@ -157,18 +157,12 @@ def _shipped() -> str:
 def train_language(
     config: LanguageConfig, progress: Progress = silent, checkpoint=None
 ) -> tuple[Trajectory, Weights]:
-    """Train on next-character prediction.
+    """Train on next-character prediction: a trajectory over the steps, and the last weights.
 
-    `progress`, `checkpoint` and the errors are those of `training.loop.train`.
-
-    Returns
-    -------
-    Trajectory
-        Against the number of steps: the norms `COORDINATES`, and the minibatch loss in nats a
-        character; observables `held_out_loss`, `copying` and `matching` (`language.induction`) on
-        128 windows of the text's last tenth, and the slopes ``p1_1`` … ``p2_H``.
-    Weights
-        At the end.
+    It has the norms `COORDINATES` and the minibatch loss in nats a character; as observables
+    `held_out_loss`, `copying` and `matching` (`language.induction`) on 128 windows of the text's
+    last tenth, and the slopes ``p1_1`` … ``p2_H``. `progress`, `checkpoint` and the errors are
+    those of `training.loop.train`.
     """
     text = corpus(config.text, config.L)
     of_weights, of_batches, of_tests = config.streams(3)
