@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+#: The functions of an experiment, which its file may have.
 _CALLABLES = ("parts", "work", "conclude", "judge", "draw")
 
 

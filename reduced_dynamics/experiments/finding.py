@@ -57,7 +57,7 @@ class Finding:
         What the paper claims, where it claims something.
     measured : Measured or None
     why : str
-        Where it differs or is not decided: why. With fields as `text`; empty where it agrees.
+        Where it differs or is not decided: why. With fields as `text`; else empty.
     """
 
     text: str

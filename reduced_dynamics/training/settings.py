@@ -51,9 +51,9 @@ class Settings:
     METHODS: ClassVar[Iterable[str]] = OPTIMISERS
 
     def __post_init__(self):
-        for told_of in fields(self):
-            if choices := told_of.metadata.get("choices"):
-                one_of(told_of.name, getattr(self, told_of.name), choices)
+        for one in fields(self):
+            if choices := one.metadata.get("choices"):
+                one_of(one.name, getattr(self, one.name), choices)
         one_of("optimiser", self.optimiser, self.METHODS)
         if not 0.0 < self.learning_rate < np.inf:
             raise InputError(
