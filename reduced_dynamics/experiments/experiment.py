@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+#: The functions of an experiment, which its file may have.
+_CALLABLES = ("parts", "work", "conclude", "judge", "draw")
+
+
 @dataclass(frozen=True)
 class Context:
     """How an experiment is performed, never what.
@@ -127,10 +131,15 @@ class Experiment:
 
     @classmethod
     def of(cls, module: str, **declared: Any) -> Experiment:
-        """The experiment that a file is: what is not given are its functions and `SETTINGS`."""
+        """The experiment that a file is.
+
+        What is not given are the file's functions of these names, those of its `STUDY` where it is
+        one, and its `SETTINGS`.
+        """
         own = vars(sys.modules[module])
-        names = ("parts", "work", "conclude", "judge", "draw")
-        found = {name: own[name] for name in names if name in own}
+        study = own.get("STUDY")
+        found = {name: getattr(study, name) for name in _CALLABLES if hasattr(study, name)}
+        found |= {name: own[name] for name in _CALLABLES if name in own}
         return cls(**{"settings": own.get("SETTINGS", ()), **found, **declared})
 
     def __post_init__(self):

@@ -47,7 +47,7 @@ class Finding:
         What the paper claims, where it claims something.
     measured : Measured or None
     why : str
-        Where it differs or is not decided: why. With fields as `text`.
+        Where it differs or is not decided: why. With fields as `text`; else empty.
     """
 
     text: str
@@ -59,6 +59,8 @@ class Finding:
     def __post_init__(self):
         if self.verdict not in VERDICTS:
             raise ValueError(f"a verdict is one of {VERDICTS}, not {self.verdict!r}")
+        if self.verdict in ("agrees", ""):
+            object.__setattr__(self, "why", "")
 
     def filled(self, numbers: Mapping[str, Any]) -> Finding:
         """The same with its fields filled."""

@@ -40,7 +40,10 @@ class FullModel:
         In reduced training time unless said otherwise, an expression over the parameters.
     plan : callable
         ``plan(system, parameters, *, seeds, t_end, steps, at, clamp, **settings)``: a `Job` for
-        every seed, all checked before the first of them begins. All options have defaults.
+        every seed, all checked before the first of them begins. All options have defaults. The
+        parameters are the system's; `seeds`, `t_end`, `steps` and `at` those of
+        `experiments.comparison.schedule`; `clamp` says which coordinates both models hold at a
+        value. What is impossible or contradicts itself raises `InputError`.
     seeds : int
         How many are trained unless said otherwise.
     xscale : {"linear", "log"}

@@ -16,7 +16,7 @@ from reduced_dynamics.core.fits import power_law
 from reduced_dynamics.experiments.comparison import Comparison, rms
 from reduced_dynamics.experiments.experiment import Conclusion
 from reduced_dynamics.experiments.setting import Settings
-from reduced_dynamics.plotting.style import finish, grid, style
+from reduced_dynamics.plotting.style import finish, grid, key_above, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -164,7 +164,7 @@ class Study:
                 else:
                     ax.set_ylim(bottom=0.0)
                 ax.set_xlabel("training time $t$")
-            self._key(shades, others[0])
+            key_above(others[0], shades, f"{self.axis} ${self.symbol}$", 0.2)
             finish(figure, axes, "")
         return figure
 
@@ -201,24 +201,6 @@ class Study:
             loc="lower left", bbox_to_anchor=(-0.2, 1.0), borderaxespad=0.3, handletextpad=0.2,
             labelspacing=0.25,
         )  # fmt: skip
-
-    def _key(self, shades: Mapping[float, Any], ax: Axes) -> None:
-        """The values and their shades, above the two panels over time."""
-        from matplotlib.lines import Line2D
-
-        ax.legend(
-            [Line2D([], [], color=colour) for colour in shades.values()],
-            [f"{value:g}" for value in shades],
-            title=f"{self.axis} ${self.symbol}$",
-            title_fontsize=8.0,
-            loc="lower left",
-            bbox_to_anchor=(0.2, 1.0),
-            borderaxespad=0.3,
-            ncols=len(shades),
-            handlelength=1.2,
-            columnspacing=1.2,
-            alignment="left",
-        )
 
 
 def outcome(found: Comparison, curves: Mapping[str, np.ndarray], **numbers: float | None) -> dict:

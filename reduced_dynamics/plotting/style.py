@@ -9,9 +9,9 @@ from __future__ import annotations
 import io
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -344,6 +344,25 @@ def label_ends(ax: Axes, curves: list[tuple[np.ndarray, str, str]]) -> None:
             annotation_clip=False,
             arrowprops=leader(colour, (0.0, 0.5)),
         )
+
+
+def key_above(ax: Axes, colours: Mapping[float, Any], title: str, left: float) -> None:
+    """Values and the colours of their lines, above the axes, from `left` (1: the axes' width)."""
+    from matplotlib.lines import Line2D
+
+    ax.legend(
+        [Line2D([], [], color=colour) for colour in colours.values()],
+        [f"{value:g}" for value in colours],
+        title=title,
+        title_fontsize=8.0,
+        loc="lower left",
+        bbox_to_anchor=(left, 1.0),
+        borderaxespad=0.3,
+        ncols=len(colours),
+        handlelength=1.2,
+        columnspacing=1.2,
+        alignment="left",
+    )
 
 
 def leader(colour: str, foot: tuple[float, float]) -> dict:

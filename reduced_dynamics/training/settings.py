@@ -1,12 +1,13 @@
 """What every configuration of a training shares, and its checks."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import numpy as np
 
 from reduced_dynamics.core.errors import InputError, unknown, whole_numbers
+from reduced_dynamics.core.system import Parameter
 from reduced_dynamics.training.optimisers import OPTIMISERS, Optimiser
 from reduced_dynamics.training.schedule import Constant, Schedule
 
@@ -18,7 +19,7 @@ class Settings:
     """How long, with which steps and from which seed to train; a model's own add what it needs.
 
     A subclass checks its own fields first, with `whole_numbers` and `one_of` where they do,
-    and then calls this class's ``__post_init__``.
+    and then calls this class's ``__post_init__``, which checks choices that are `told`.
 
     Attributes
     ----------
@@ -50,6 +51,9 @@ class Settings:
     METHODS: ClassVar[Iterable[str]] = OPTIMISERS
 
     def __post_init__(self):
+        for one in fields(self):
+            if choices := one.metadata.get("choices"):
+                one_of(one.name, getattr(self, one.name), choices)
         one_of("optimiser", self.optimiser, self.METHODS)
         if not 0.0 < self.learning_rate < np.inf:
             raise InputError(
@@ -125,9 +129,29 @@ class Settings:
             **{name: _plain(getattr(self, name)) for name in own},
         }
 
+    @classmethod
+    def settable(cls, *names: str) -> tuple[Parameter, ...]:
+        """Fields that say what they mean (`told`), as parameters."""
+        given = {f.name: f for f in fields(cls)}
+        return tuple(Parameter(name, given[name].default, **given[name].metadata) for name in names)
+
     def streams(self, count: int) -> list[np.random.SeedSequence]:
         """Seeds of so many independent streams of random numbers."""
         return np.random.SeedSequence(self.seed).spawn(count)
+
+
+def told(default: Any, meaning: str, **more: Any) -> Any:
+    """A field of a configuration that says what it means, once for readers and for users.
+
+    Parameters
+    ----------
+    default : bool, int, float, str or None
+    meaning, **more
+        Of the `Parameter` that it makes: see `Settings.settable`.
+    """
+    kinds = {bool: "bool", int: "int", float: "float", str: "choice"}
+    said = {"meaning": meaning, "kind": kinds.get(type(default)), **more}
+    return field(default=default, metadata=said)
 
 
 def one_of(kind: str, name: str, known: Iterable[str]) -> None:

@@ -68,15 +68,10 @@ def bartlett_complex(k: int, n: int, draws: int, normals, gammas) -> np.ndarray:
 
 
 def sample(N: int, D: int, draws: int, seed: int = 0) -> np.ndarray:
-    """`draws` independent draws, shape (draws, size(N)).
+    """`draws` independent draws for N pairs and the width D, even: shape (draws, size(N)).
 
     The first draws are the same whatever the number of draws, and for D ≥ 2N + 2 those of
     different D come from the same random normal numbers.
-
-    Parameters
-    ----------
-    N, D : int
-        Pairs; width, even, at least 2.
     """
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4)]
     data = np.empty((draws, size(N)))
@@ -90,31 +85,10 @@ def sample(N: int, D: int, draws: int, seed: int = 0) -> np.ndarray:
 
 
 def flatten(tokens: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Draws as rows of numbers.
-
-    Parameters
-    ----------
-    tokens : ndarray, shape (draws, 2N, 2N)
-    positions : complex ndarray, shape (draws, N + 1, N + 1)
-    """
+    """Draws, shapes (draws, 2N, 2N) and, complex, (draws, N + 1, N + 1), as rows of numbers."""
     draws = len(tokens)
     parts = (tokens, positions.real, positions.imag)
     return np.concatenate([part.reshape(draws, -1) for part in parts], axis=1)
-
-
-def from_vectors(tokens: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Draws from explicit vectors, as rows of numbers.
-
-    Parameters
-    ----------
-    tokens : ndarray, shape (draws, 2N, D)
-        a_1, b_1, a_2, …
-    positions : ndarray, shape (draws, N + 1, D)
-        p_1, …, p_{N+1}, each as [real part ; imaginary part].
-    """
-    half = positions.shape[-1] // 2
-    p = positions[..., :half] + 1j * positions[..., half:]
-    return flatten(tokens @ tokens.swapaxes(1, 2), p.conj() @ p.swapaxes(1, 2))
 
 
 @lru_cache(maxsize=2)
@@ -140,12 +114,8 @@ def split(par: np.ndarray, parts: int) -> list[np.ndarray]:
 def standard_errors(compiled: CompiledSystem, par: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Standard errors of the bank's mean loss, observables and gradient at the state `z`.
 
-    From the spread between draws: they fall as bank^(-1/2). NaN for a bank of one draw.
-
-    Returns
-    -------
-    ndarray, shape (1 + observables + coordinates,)
-        In the order of the compiled function ``gradient``.
+    From the spread between draws: they fall as bank^(-1/2). NaN for a bank of one draw. Shape
+    (1 + observables + coordinates,), in the order of the compiled function ``gradient``.
     """
     bank = int(par[2])
     table = np.empty((bank, 1 + len(compiled.observables) + len(z)))
@@ -158,13 +128,7 @@ def standard_errors(compiled: CompiledSystem, par: np.ndarray, z: np.ndarray) ->
 
 @dataclass(frozen=True)
 class SamplingError:
-    """What the draws of the bank leave uncertain, estimated from independent parts of it.
-
-    Attributes
-    ----------
-    trajectories : tuple of Trajectory
-        One for every part.
-    """
+    """What the draws of the bank leave uncertain, from a trajectory for each of its parts."""
 
     trajectories: tuple[Trajectory, ...]
 

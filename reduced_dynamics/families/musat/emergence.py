@@ -21,13 +21,7 @@ LEARNT = 0.9
 
 @dataclass(frozen=True, eq=False)
 class Emergence:
-    """When and in which order one training's progress measures emerge.
-
-    Attributes
-    ----------
-    trajectory : Trajectory
-        Of `train_standard`; its time is step × learning rate.
-    """
+    """When and in which order the progress measures of one `train_standard` emerge."""
 
     trajectory: Trajectory
 

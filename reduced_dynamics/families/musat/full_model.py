@@ -32,27 +32,12 @@ def plan(
     clamp: Mapping[str, Any] | None = None,
     **training: Any,
 ) -> list[Job]:
-    """The comparisons to be made, all checked before the first of them begins.
+    """The comparisons to be made: see `FullModel`.
 
-    Parameters
-    ----------
-    system : ReducedSystem
-        One whose coordinates are among the disentangled transformer's 19; those that it lacks
-        are held at 0 in the full model.
-    parameters : mapping, optional
-        The system's. Unless given, N is 4 and D is 4N.
-    seeds, t_end, steps, at
-        Those of `experiments.comparison.schedule`.
-    clamp : mapping of str to float, optional
-        Coordinates that both models hold at a value.
-    **training
-        batch, learning_rate, optimiser ("sgd", or "momentum" in the time of its long steps),
-        init_scale and perturbation of `TrainingConfig`.
-
-    Raises
-    ------
-    InputError
-        For anything that is impossible or contradicts itself.
+    The system is one whose coordinates are among the disentangled transformer's 19; those that it
+    lacks are held at 0 in the full model. Unless given, N is 4 and D is 4N. `training` takes batch,
+    learning_rate, optimiser ("sgd", or "momentum" in the time of its long steps), init_scale and
+    perturbation of `TrainingConfig`.
     """
     values = _values(system, parameters or {})
     descends_the_gradient(training.get("optimiser", "sgd"), OPTIMISERS)
@@ -101,11 +86,9 @@ MUSAT = FullModel(
     title="all weights of the disentangled transformer",
     settings=(
         SEED,
-        Parameter("batch", 256, "fresh sequences a step", "int", 1, 10**9),
-        Parameter("learning_rate", 1.0, "of gradient descent", "float", 0.0),
+        *TrainingConfig.settable("batch", "learning_rate"),
         Parameter("optimiser", "sgd", "how it descends", "choice", choices=OPTIMISERS),
-        Parameter("init_scale", 0.0, "standard deviation of a random start", "float", 0.0),
-        Parameter("perturbation", 0.0, "the same, its part off the subspace only", "float", 0.0),
+        *TrainingConfig.settable("init_scale", "perturbation"),
     ),
     horizon=HORIZON,
     plan=plan,

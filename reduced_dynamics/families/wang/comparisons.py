@@ -24,13 +24,7 @@ SETTINGS = (
 
 
 def job(settings: Settings, seed: int, **training: Any) -> Job:
-    """One comparison to be made.
-
-    Raises
-    ------
-    InputError
-        If it is impossible.
-    """
+    """One comparison to be made; `InputError` if it is impossible."""
     return plan(WANG, parameters(settings), seeds=[seed], t_end=settings.t_end, **training)[0]
 
 

@@ -37,28 +37,11 @@ def plan(
     clamp: Mapping[str, Any] | None = None,
     **training: Any,
 ) -> list[Job]:
-    """The comparisons to be made, all checked before the first of them begins.
+    """The comparisons to be made: see `FullModel`.
 
-    Parameters
-    ----------
-    system : ReducedSystem
-        `wang`.
-    parameters : mapping, optional
-        The system's.
-    seeds, steps, at
-        Those of `experiments.comparison.schedule`.
-    t_end : float or str, optional
-        Horizon in training time, or an expression over the parameters; `HORIZON` by default.
-    clamp : mapping of str to float, optional
-        Scalars that both models hold at a value.
-    **training
-        sequences, batch, learning_rate, optimiser ("sgd", "momentum" in the time of its long
-        steps, or "flow") and start of `MixedTargetConfig`.
-
-    Raises
-    ------
-    InputError
-        For anything that is impossible or contradicts itself.
+    The horizon of Stage II is `HORIZON` by default; the others have none. `training` takes
+    sequences, batch, learning_rate, optimiser ("sgd", "momentum" in the time of its long steps, or
+    "flow") and start of `MixedTargetConfig`.
     """
     values = system.values(parameters or {})
     adapted = system.adapted(values)
@@ -99,7 +82,7 @@ WANG = FullModel(
     title="the two-layer, two-head network",
     settings=(
         SEED,
-        Parameter("sequences", 4096, "sequences drawn once", "int", 1, 10**9),
+        *MixedTargetConfig.settable("sequences"),
         Parameter("batch", None, "fresh sequences a step, instead of these", "int", 1, 10**9),
         Parameter("learning_rate", 0.5, "of gradient descent", "float", 0.0),
         Parameter("optimiser", "sgd", "how it descends", "choice", choices=OPTIMISERS),

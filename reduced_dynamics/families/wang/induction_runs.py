@@ -9,19 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reduced_dynamics.core.system import Parameter
 from reduced_dynamics.experiments.experiment import Context
 from reduced_dynamics.experiments.setting import Setting, Settings, of_parameters
 from reduced_dynamics.families.wang.full import induction_task as task
-from reduced_dynamics.families.wang.full.induction import ENCODINGS
-from reduced_dynamics.families.wang.full.induction_training import (
-    SCHEDULES,
-    TRAINED,
-    InductionConfig,
-    train_induction,
-)
-from reduced_dynamics.plotting.style import finish, grid, heading, style
-from reduced_dynamics.training.optimisers import OPTIMISERS
+from reduced_dynamics.families.wang.full.induction_training import InductionConfig, train_induction
+from reduced_dynamics.plotting.style import finish, grid, heading, key_above, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,70 +23,33 @@ if TYPE_CHECKING:
 
 levels = lru_cache(task.levels)
 
-_MEANING = {
-    "n": "the target IH_n compares n − 1 tokens",
-    "H": "heads of layer 1",
-    "D": "width of the residual stream",
-    "H2": "heads of layer 2",
-    "L": "tokens of a sequence",
-    "d": "dimension of a token",
-    "w_star": "the teacher is W* = w* · identity",
-    "encoding": "positional: a slope times the lag, or times its logarithm, or a number a lag",
-    "content": "whether layer 1 attends by content as well as by position",
-    "skip": "whether layer 2 has a skip connection",
-    "training": "which layers learn",
-    "schedule": "of the learning rate",
-    "slope": "layer 1's slopes start uniform between 0 and this",
-    "optimiser": "how it descends",
-    "learning_rate": "of the first step",
-    "batch": "fresh sequences a step",
-    "steps": "of training",
-    "init_scale": "matrices start with N(0, init_scale²/D) entries",
-    "record": "even intervals at which error and probing distance are measured",
-}
-_CHOICES = {
-    "encoding": ENCODINGS,
-    "schedule": SCHEDULES,
-    "training": TRAINED,
-    "optimiser": tuple(OPTIMISERS),
-}
-_LEAST = {"n": 2, "L": 4, "w_star": -1e6}
+#: What an experiment can be told of model and training.
+_TOLD = InductionConfig.settable(
+    *("n", "H", "D", "H2", "L", "d", "w_star", "encoding", "content", "skip", "training"),
+    *("schedule", "slope", "optimiser", "learning_rate", "batch", "steps", "init_scale", "record"),
+)
+_NAMES = tuple(p.name for p in _TOLD)
 #: The numbers among them.
-NUMBERS = tuple(name for name in _MEANING if type(getattr(InductionConfig, name)) in (int, float))
+NUMBERS = tuple(p.name for p in _TOLD if p.kind in ("int", "float"))
 _COLOURS = ("#D55E00", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#000000")
 #: Smaller errors and distances would only stretch the axes.
 _FLOOR = 1e-8
 
 
 def settings(without: Collection[str] = (), **sizes: tuple) -> tuple[Setting, ...]:
-    """The model's and the training's settings.
+    """The model's and the training's settings, `without` those that the experiment varies.
 
-    Parameters
-    ----------
-    without : collection of str
-        Those that the experiment varies.
-    **sizes : tuple of three
-        Values at full, quick and tiny; by default those of `InductionConfig`.
+    `sizes` are values at full, quick and tiny; by default those of `InductionConfig`.
     """
-    kinds = {bool: "bool", int: "int", float: "float", str: "choice"}
-    rows = []
-    for name, meaning in _MEANING.items():
-        value = getattr(InductionConfig, name)
-        low = _LEAST.get(name, 1 if type(value) is int else 0)
-        rows.append(Parameter(name, value, meaning, kinds[type(value)], low,
-                              choices=_CHOICES.get(name, ())))  # fmt: skip
-    return of_parameters([row for row in rows if row.name not in without], **sizes)
+    return of_parameters([p for p in _TOLD if p.name not in without], **sizes)
 
 
 def config(settings: Settings, **changes: Any) -> InductionConfig:
     """The configuration that settings describe, with changes; whole numbers where it has them.
 
-    Raises
-    ------
-    InputError
-        If it is impossible.
+    `InputError` if it is impossible.
     """
-    given = {name: settings[name] for name in _MEANING if name in settings}
+    given = {name: settings[name] for name in _NAMES if name in settings}
     base = InductionConfig()
     for name, value in changes.items():
         whole = isinstance(getattr(base, name), int) and float(value).is_integer()
@@ -151,7 +106,7 @@ def points(rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -> list[dict[st
 
 def shared(settings: Settings) -> dict[str, Any]:
     """The settings as numbers of a caption."""
-    return {name: settings[name] for name in settings if name in _MEANING} | {
+    return {name: settings[name] for name in settings if name in _NAMES} | {
         "optimiser": settings.optimiser.capitalize(),
         "seeds": list(settings.seeds),
     }
@@ -175,25 +130,16 @@ def columns(rows: Sequence[Mapping[str, Any]], *more: str) -> dict[str, tuple]:
 def runs_figure(result: Result, names: Sequence[str], labels: Mapping[str, str]) -> Figure:
     """Error and probing distance of all runs during training, and how the error ends.
 
-    Parameters
-    ----------
-    result : Result
-        With ``runs`` (of `row`) among its numbers and their trajectories.
-    names : sequence of str
-        What is varied: the first gives the colours, the last the right panel's axis.
-    labels : mapping of str to str
-        Names as figures have them.
+    The result has ``runs`` (of `row`) among its numbers, and their trajectories. `names` say what
+    is varied: the first gives the colours, the last the right panel's axis; `labels` are names as
+    figures have them.
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Left: the error, a line for every run; dotted, what the best predictors leave that compare
-        only so many of the tokens. Middle: the probing distance of layer 1. Right: the error at
-        the end, of every run.
+    Left: the error, a line for every run; dotted, what the best predictors leave that compare only
+    so many of the tokens. Middle: the probing distance of layer 1. Right: the error at the end.
     """
     runs = result.numbers["runs"]
     first = result.trajectories[runs[0]["key"]]
-    values = list(dict.fromkeys(one[names[0]] for one in runs))
+    colours = _colours(list(dict.fromkeys(one[names[0]] for one in runs)))
     same = {k: v for k, v in first.parameters.items()
             if all(result.trajectories[one["key"]].parameters[k] == v for one in runs)}  # fmt: skip
     with style():
@@ -201,7 +147,7 @@ def runs_figure(result: Result, names: Sequence[str], labels: Mapping[str, str])
         figure, axes = grid(1, 3, title, gap=0.62, right=0.12, above=0.3)
         left, middle, right = axes[0]
         for one in runs:
-            full, colour = result.trajectories[one["key"]], _colour(values, one[names[0]])
+            full, colour = result.trajectories[one["key"]], colours[one[names[0]]]
             for ax, name in ((left, "error"), (middle, "probing_distance")):
                 ax.plot(full.t, np.maximum(full[name], _FLOOR), color=colour, linewidth=0.9)
             look = {"color": colour, "markersize": 3.5}
@@ -217,12 +163,11 @@ def runs_figure(result: Result, names: Sequence[str], labels: Mapping[str, str])
         left.set_ylim(min(0.02, left.get_ylim()[0]), 2.0)
         middle.set_ylim(min(0.009, middle.get_ylim()[0]), 1.2)
         for ax in (left, middle):
-            ax.set_xlabel("training step")
-            ax.set_xlim(left=0.0)
+            ax.set(xlabel="training step", xlim=(0.0, None))
         right.set_xlabel(labels[names[-1]])
         right.set_xticks(sorted({one[names[-1]] for one in runs}))
         right.set_ylim(left.get_ylim())
-        _legend(left, labels[names[0]], values)
+        key_above(left, colours, labels[names[0]], -0.05)
         finish(figure, axes, "")
     return figure
 
@@ -237,28 +182,11 @@ def draw_levels(ax: Axes, levels: Sequence[float], named: bool = True) -> None:
                         color="#808080")  # fmt: skip
 
 
-def _legend(ax: Axes, title: str, values: Sequence[float]) -> None:
-    from matplotlib.lines import Line2D
-
-    ax.legend(
-        [Line2D([], [], color=_colour(values, value)) for value in values],
-        [f"{value:g}" for value in values],
-        title=title,
-        title_fontsize=8.0,
-        loc="lower left",
-        bbox_to_anchor=(-0.05, 1.0),
-        borderaxespad=0.3,
-        ncols=len(values),
-        handlelength=1.2,
-        columnspacing=1.2,
-        alignment="left",
-    )
-
-
-def _colour(values: Sequence[float], value: float):
-    k = list(values).index(value)
+def _colours(values: Sequence[float]) -> dict[float, Any]:
+    """Of the values of what is varied, in their order."""
     if len(values) <= len(_COLOURS):
-        return _COLOURS[k]
+        return dict(zip(values, _COLOURS, strict=False))
     from matplotlib import colormaps
 
-    return colormaps["viridis"](0.95 * k / (len(values) - 1))
+    shades = colormaps["viridis"]
+    return {value: shades(0.95 * k / (len(values) - 1)) for k, value in enumerate(values)}

@@ -64,20 +64,9 @@ def _polynomial() -> Callable[..., np.ndarray]:
 
 
 def overlap(n: int, a: float, b: float, level: float = 1.0) -> float:
-    """Q(a, b) for `n` pairs.
+    """Q(a, b) for `n` = L − 3 pairs, at least 2; a and b are the score weights of two softmaxes.
 
-    Parameters
-    ----------
-    n : int
-        N = L − 3, at least 2.
-    a, b : float
-        Score weights of the two softmaxes.
-    level : float
-        Every step is divided by it. At 1 the relative error is about 1e-10 (see `ACCURACY`).
-
-    Returns
-    -------
-    float
+    Every step is divided by `level`. At 1 the relative error is about 1e-10 (see `ACCURACY`).
 
     Source: derived in derivations/wang/overlap.py.
     """
@@ -176,18 +165,10 @@ class QuadratureError(ReducedDynamicsError, ArithmeticError):
 class Table:
     """What the exact engine interpolates, for one N and a*.
 
-    Attributes
-    ----------
-    a_star : float
-    target : float
-        Q(a*, a*).
-    reach : float
-        The series hold for a from −BACK to reach.
-    series : ndarray, shape (2, n)
-        Chebyshev coefficients, on y = asinh(a/STRETCH), of (Q(a, a) − Q*)/(y − y*) and
-        E(o_a − o_*)²/(y − y*)².
-    error : float
-        Largest relative difference from a refined quadrature, over the points tried.
+    `target` is Q(a*, a*). `series`, shape (2, n), holds Chebyshev coefficients, on
+    y = asinh(a/STRETCH) for a from −BACK to `reach`, of (Q(a, a) − Q*)/(y − y*) and
+    E(o_a − o_*)²/(y − y*)²; `error` is the largest relative difference from a refined quadrature,
+    over the points tried.
     """
 
     a_star: float

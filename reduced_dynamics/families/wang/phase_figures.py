@@ -45,18 +45,11 @@ _NARROW = 0.12
 
 
 def trajectory_figure(trajectory: Trajectory) -> Figure:
-    """Losses (total and both components) and coordinates against logarithmic time.
+    """Losses (total and both components) and coordinates against logarithmic time, 4.5 inches wide.
 
-    Parameters
-    ----------
-    trajectory : Trajectory
-        Of `wang`, or of its full model with the same observables.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        4.5 inches wide. The four phases are shaded and named where they are wide enough; the
-        moments that divide them are the events T_plateau_in, T_plateau_out and T_converged.
+    The trajectory is of `wang`, or of its full model with the same observables. The four phases are
+    shaded and named where they are wide enough; the moments that divide them are the events
+    T_plateau_in, T_plateau_out and T_converged.
     """
     with style():
         figure, axes = grid(2, 1, heading(trajectory, trajectory.system), right=0.55, above=0.3)
@@ -65,8 +58,7 @@ def trajectory_figure(trajectory: Trajectory) -> Figure:
         _draw_losses(trajectory, top, t)
         _draw_coordinates(trajectory, bottom, t)
         for ax in (top, bottom):
-            ax.set_xscale("log")
-            ax.set_xlim(t[0], t[-1])
+            ax.set(xscale="log", xlim=(t[0], t[-1]))
             shade_phases(trajectory, ax, names=ax is top)
         top.tick_params(labelbottom=False)
         _mark_four_gram(trajectory, top)
@@ -76,15 +68,9 @@ def trajectory_figure(trajectory: Trajectory) -> Figure:
 
 
 def shade_phases(trajectory: Trajectory, ax: Axes, names: bool = True) -> None:
-    """Shade the phases between events that happened; x limits must be final.
+    """Shade the phases between events that happened, and write their names above if wanted.
 
-    Parameters
-    ----------
-    trajectory : Trajectory
-    ax : matplotlib.axes.Axes
-        With a logarithmic time axis.
-    names : bool
-        Whether to write the phases' names above the axes.
+    The axis of time is logarithmic, and its limits must be final.
     """
     low, high = ax.get_xlim()
     events = trajectory.events
@@ -98,17 +84,11 @@ def shade_phases(trajectory: Trajectory, ax: Axes, names: bool = True) -> None:
         ax.axvspan(start, end, color=shade, linewidth=0, zorder=0)
         wide = np.log(end / start) > _NARROW * np.log(high / low)
         if names and (wide or end == high):
-            ax.text(
-                np.sqrt(start * end) if wide else start,
-                1.02,
-                name,
-                transform=ax.get_xaxis_transform(),
-                ha="center" if wide else "left",  # the last may go on beyond the axes
-                va="bottom",
-                fontsize=LABEL_SIZE - 0.5,
-                linespacing=0.9,
-                color=INK,
-            )
+            place = np.sqrt(start * end) if wide else start
+            ha = "center" if wide else "left"  # the last may go on beyond the axes
+            look = {"fontsize": LABEL_SIZE - 0.5, "linespacing": 0.9, "color": INK}
+            above = ax.get_xaxis_transform()
+            ax.text(place, 1.02, name, transform=above, ha=ha, va="bottom", **look)
 
 
 def _times(trajectory: Trajectory) -> np.ndarray:
@@ -167,11 +147,5 @@ def _mark_four_gram(trajectory: Trajectory, ax: Axes) -> None:
         return
     level = np.interp(when, trajectory.t, trajectory["L_G4"])
     ax.plot([when], [level], "o", markersize=3.5, color=BRIGHT[1], zorder=4)
-    ax.annotate(
-        symbol("T_g4"),
-        (when, level),
-        xytext=(4, 3),
-        textcoords="offset points",
-        fontsize=LABEL_SIZE,
-        color=BRIGHT[1],
-    )
+    look = {"fontsize": LABEL_SIZE, "color": BRIGHT[1]}
+    ax.annotate(symbol("T_g4"), (when, level), (4, 3), textcoords="offset points", **look)

@@ -47,12 +47,8 @@ class Plateau:
 def plateaus(steps: np.ndarray, loss: np.ndarray, slow: float = SLOW) -> list[Plateau]:
     """The plateaus of a loss, in order of time; none for one that falls ever faster or slower.
 
-    Parameters
-    ----------
-    steps, loss : ndarray, shape (n,)
-        Steps ascending; those at 0 are left out.
-    slow : float
-        Part of the fastest rates around it below which a stretch counts.
+    Of n ascending steps and losses; those at 0 are left out. A stretch counts whose rate is below
+    `slow` of the fastest ones around it.
     """
     steps, loss = np.asarray(steps, float), np.asarray(loss, float)
     steps, loss = steps[steps > 0], loss[steps > 0]

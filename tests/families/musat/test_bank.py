@@ -42,6 +42,17 @@ def evaluate(functions, z, par):
     return out
 
 
+def from_vectors(tokens, positions):
+    """Draws from explicit vectors, as rows of numbers.
+
+    Tokens a_1, b_1, a_2, … have shape (draws, 2N, D); positions, each as [real part ; imaginary
+    part], (draws, N + 1, D).
+    """
+    half = positions.shape[-1] // 2
+    p = positions[..., :half] + 1j * positions[..., half:]
+    return gaussian.flatten(tokens @ tokens.swapaxes(1, 2), p.conj() @ p.swapaxes(1, 2))
+
+
 def with_query(par, q):
     return np.concatenate([par[:1], [q], par[2:]])
 
@@ -71,7 +82,7 @@ def test_identity_gram_matrices_give_the_orthonormal_system(n, self_attention):
 def test_loss_equals_the_explicit_transformer(n, D, self_attention):
     rng = np.random.default_rng(10 * n + D)
     tokens, positions = sample_vectors(n, D, 1, rng, "gaussian")
-    one = gaussian.from_vectors(tokens, positions)[0]
+    one = from_vectors(tokens, positions)[0]
     M = multiplication_by_i(D)
     for q in range(1, n + 1):
         z = rng.standard_normal(19)
@@ -208,7 +219,7 @@ def test_distribution_is_that_of_explicit_vectors(D):
     draws, N = 3_000, 3
     G, H = bank(N, D, draws, seed=5)
     tokens, positions = sample_vectors(N, D, draws, np.random.default_rng(6), "gaussian")
-    data = gaussian.from_vectors(tokens, positions)
+    data = from_vectors(tokens, positions)
     assert data.shape[1] == gaussian.size(N)
     E = tokens @ tokens.swapaxes(1, 2)
     half = D // 2
@@ -233,7 +244,7 @@ def test_the_mean_loss_is_that_of_explicit_vectors():
     functions, draws = compiled(), 20_000
     for D in (4, 16):
         tokens, positions = sample_vectors(3, D, draws, np.random.default_rng(8), "gaussian")
-        explicit = np.r_[3, 2, draws, gaussian.from_vectors(tokens, positions).ravel()]
+        explicit = np.r_[3, 2, draws, from_vectors(tokens, positions).ravel()]
         sampled = np.r_[3, 2, draws, gaussian.sample(3, D, draws, seed=9).ravel()]
         errors = np.hypot(*(gaussian.standard_errors(functions, p, z) for p in (explicit, sampled)))
         differences = evaluate(functions, z, explicit) - evaluate(functions, z, sampled)

@@ -1,5 +1,7 @@
 """musat.batch: what finite minibatches do to the full model, inside the subspace and outside."""
 
+from functools import partial
+
 from reduced_dynamics.experiments.experiment import Experiment
 from reduced_dynamics.experiments.finding import Finding, holds, near
 from reduced_dynamics.experiments.setting import Setting
@@ -31,10 +33,6 @@ SETTINGS = studies.settings(
     Setting("batch", (16, 64, 256, 1024), "fresh sequences a step", (16, 64, 256), (16, 32),
             kind="int", many=True, low=1, high=10**9),
 )  # fmt: skip
-
-
-def work(settings, run, context):
-    return studies.compared("batch", settings, *run, context)
 
 
 def judge(numbers):
@@ -83,8 +81,6 @@ EXPERIMENT = Experiment.of(
     "squares over time, of a distance over all 19 coordinates; scatter is that of the seeds about"
     " their mean. Left: every run and power laws; middle, right: over training, means over the "
     "seeds.",
-    parts=STUDY.parts,
-    conclude=STUDY.conclude,
-    draw=STUDY.draw,
+    work=partial(studies.compared, "batch"),
     cost={"full": 160, "quick": 10},
 )

@@ -1,14 +1,11 @@
 """musat.nineteen: the 19 coordinates while the full model trains on gaussian inputs."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from reduced_dynamics.experiments.experiment import Conclusion, Experiment
 from reduced_dynamics.experiments.finding import Finding, holds
 from reduced_dynamics.experiments.setting import Setting
-from reduced_dynamics.families.musat.full_model import plan
-from reduced_dynamics.families.musat.system import MUSAT19
+from reduced_dynamics.families.musat.experiments import studies
 from reduced_dynamics.plotting.style import HEAD
 from reduced_dynamics.plotting.trajectories import noticeable, overlay_figure
 
@@ -34,12 +31,7 @@ def work(settings, seed, context):
     """The full model's trajectory, the reduced one, and what separates them."""
     parameters = {"inputs": "gaussian", "seed": seed}
     parameters |= {name: settings[name] for name in ("N", "D", "bank")}
-    options = {"t_end": settings.t_end, "batch": settings.batch, "seeds": [seed]}
-    (job,) = plan(MUSAT19, parameters, **options)
-    job.prepare()
-    full = job.trained(context.progress, context.checkpoint)
-    context.progress("integrating the reduced flow", 1.0)
-    found = replace(job, most_descended=0).compare(full)  # nothing is asked of descent
+    found, _, config = studies.beside_flow(settings, parameters, context)
     size, name, t = found.worst
     return {
         "full": found.full,
@@ -47,8 +39,8 @@ def work(settings, seed, context):
         "reduced_loss_end": found.reduced_loss[-1],
         "largest": {"error": size, "coordinate": name, "t": t},
         "rms_error": float(np.sqrt(np.mean(found.error**2))),
-        "learning_rate": job.config.learning_rate,
-        "steps": job.config.steps,
+        "learning_rate": config.learning_rate,
+        "steps": config.steps,
     }
 
 
@@ -103,7 +95,7 @@ def judge(numbers):
             "at the end and at most {outside_over_inside_largest:.3f} after the first tenth of "
             "the run; it is not 0 because minibatches are finite",
             holds(confined),
-            why="" if confined else "minibatches of {batch} are noise that leaves the subspace",
+            why="minibatches of {batch} are noise that leaves the subspace",
         ),
         Finding(
             "the reduced flow follows: largest error {largest_error:.3f} ({worst_coordinate}), "
@@ -123,9 +115,7 @@ def judge(numbers):
             "{emergence[beta2][full]:.1f}, {emergence[alpha3][full]:.1f}",
             holds(papers if len(numbers["order"]) == 3 else None),
             claim="the order is γ3, β2, α3 (proved for three coordinates)",
-            why=""
-            if papers
-            else "the horizon ends before all three have reached ½"
+            why="the horizon ends before all three have reached ½"
             if len(numbers["order"]) < 3
             else "the 16 other coordinates move too",
         ),

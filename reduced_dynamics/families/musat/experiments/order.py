@@ -64,7 +64,10 @@ def conclude(settings, outcomes):
         name: [(o.events if hasattr(o, "events") else o)[name] for o in outcomes.values()]
         for name in POWERS
     }
-    limits, sizes = sharp_constants(), settings.sizes
+    from derivations.musat.limits import sharp_constants
+
+    limits = {name: float(value) for name, value in sharp_constants().items()}
+    sizes = settings.sizes
     ratios = {
         name: [t / N**power for t, N in zip(times[name], sizes, strict=True)]
         for name, power in POWERS.items()
@@ -126,13 +129,6 @@ def judge(numbers):
     ]
 
 
-def sharp_constants() -> dict[str, float]:
-    """Limits of the scaled emergence times as N → ∞, derived by SymPy."""
-    from derivations.musat.limits import sharp_constants as constants
-
-    return {name: float(value) for name, value in constants().items()}
-
-
 def draw(result):
     trajectory, limits = result.trajectories["shown"], result.numbers["limits"]
     sizes = result.data["N"].values
@@ -172,18 +168,10 @@ def draw(result):
             right.axhline(limits[name], color=COLOURS[name], linewidth=0.8, linestyle=(0, (4, 2)))
             label = symbol(name).strip("$")
             right.annotate(
-                f"${label}/N{power}$",
-                (1.02, limits[name]),
-                xycoords=right.get_yaxis_transform(),
-                va="center",
-                fontsize=8.0,
-                color=COLOURS[name],
-                annotation_clip=False,
-            )
-        right.set_xscale("log")
-        right.set_ylim(bottom=0.0)
-        right.set_xlabel("pairs $N$")
-        right.set_ylabel("time / power of $N$")
+                f"${label}/N{power}$", (1.02, limits[name]), xycoords=right.get_yaxis_transform(),
+                va="center", fontsize=8.0, color=COLOURS[name], annotation_clip=False,
+            )  # fmt: skip
+        right.set(xscale="log", ylim=(0.0, None), xlabel="pairs $N$", ylabel="time / power of $N$")
         finish(figure, axes, "")
     return figure
 

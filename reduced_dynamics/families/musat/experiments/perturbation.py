@@ -1,5 +1,7 @@
 """musat.perturbation: a start off the subspace, and whether training comes back to it."""
 
+from functools import partial
+
 from reduced_dynamics.experiments.experiment import Experiment
 from reduced_dynamics.experiments.finding import Finding, holds, near
 from reduced_dynamics.experiments.setting import Setting
@@ -35,10 +37,6 @@ SETTINGS = studies.settings(
 )  # fmt: skip
 
 
-def work(settings, run, context):
-    return studies.compared("perturbation", settings, *run, context)
-
-
 def judge(numbers):
     means, shift = numbers["means"], numbers["laws"]["shift"]
     ends = dict(zip(numbers["values"], means["outside_end"], strict=True))
@@ -66,7 +64,7 @@ def judge(numbers):
             "as the subspace's symmetry has it",
             near(shift["exponent"], SECOND, WITHIN, 2.0 * shift["error"])
             if decided
-            else "not decided",
+            else holds(None),
             why="" if decided else "an exponent with its error needs three perturbations beside 0",
         ),
         Finding(
@@ -87,8 +85,6 @@ EXPERIMENT = Experiment.of(
     "{values:g}, {seeds} seeds each. Left: norms outside, and the shift of the coordinates from "
     "the run without a perturbation, root mean square over time; middle, right: over training, "
     "means over the seeds.",
-    parts=STUDY.parts,
-    conclude=STUDY.conclude,
-    draw=STUDY.draw,
+    work=partial(studies.compared, "perturbation"),
     cost={"full": 160, "quick": 15},
 )

@@ -7,12 +7,12 @@ import numpy as np
 
 from reduced_dynamics.experiments.experiment import Conclusion, Experiment
 from reduced_dynamics.experiments.finding import Finding, holds
-from reduced_dynamics.experiments.setting import Setting
+from reduced_dynamics.experiments.setting import Setting, of_parameters
 from reduced_dynamics.families.musat.emergence import MEASURES, Emergence
 from reduced_dynamics.families.musat.full.standard_training import (
     ADAM,
-    PRECISIONS,
     SGD,
+    StandardConfig,
     train_standard,
 )
 from reduced_dynamics.plotting.style import INK, finish, grid, line_styles, style
@@ -27,33 +27,22 @@ LEVELS = (0.5, 0.1)
 #: Measures that emerge within this part of the time of the last emerge together.
 TOGETHER = 0.05
 
+#: What both trainings have alike.
+SHARED = ("N", "vocabulary", "positions", "width", "batch", "query", "scaled", "precision")
+
 SETTINGS = (
     Setting("methods", tuple(METHODS), "optimisers", kind="choice", many=True,
             choices=tuple(METHODS)),
-    Setting("N", 15, "pairs", 6, kind="int", low=1, high=512),
-    Setting("vocabulary", 32, "rows of the table of tokens, at least 2N", 16, kind="int", low=2,
-            high=10**5),
-    Setting("positions", 32, "rows of the table of positions, at least 2N + 1", 13, kind="int",
-            low=3, high=10**5),
-    Setting("width", 64, "of the residual stream", tiny=16, kind="int", low=1, high=4096),
-    Setting("batch", 64, "fresh sequences a step", kind="int", low=1, high=10**6),
-    Setting("query", "uniform", "which pair is asked for; the last can be found by its position "
-            "alone", kind="choice", choices=("uniform", "last")),
-    Setting("scaled", True, "whether attention scores are divided by the root of the width",
-            kind="bool"),
-    Setting("precision", "single", "of the arithmetic", kind="choice", choices=tuple(PRECISIONS)),
-    *(
-        Setting(f"{method}_{name}", *values, **kind)
-        for name, kind, sgd, adam in (
-            ("rate", {"low": 0.0}, (SGD.learning_rate, "learning rate", 0.3),
-             (ADAM.learning_rate, "learning rate")),
-            ("start", {"low": 0.0}, (SGD.init_scale, "standard deviation of all weights at first"),
-             (ADAM.init_scale, "standard deviation of all weights at first")),
-            ("steps", {"kind": "int", "low": 1, "high": 10**9}, (SGD.steps, "steps", 900, 30),
-             (ADAM.steps, "steps", 900, 30)),
-        )
-        for method, values in (("sgd", sgd), ("adam", adam))
+    *of_parameters(
+        StandardConfig.settable(*SHARED),
+        N=(15, 6, 6), vocabulary=(32, 16, 16), positions=(32, 13, 13), width=(64, 64, 16),
     ),
+    Setting("sgd_rate", SGD.learning_rate, "learning rate", 0.3, low=0.0),
+    Setting("adam_rate", ADAM.learning_rate, "learning rate", low=0.0),
+    Setting("sgd_start", SGD.init_scale, "standard deviation of all weights at first", low=0.0),
+    Setting("adam_start", ADAM.init_scale, "standard deviation of all weights at first", low=0.0),
+    Setting("sgd_steps", SGD.steps, "steps", 900, 30, kind="int", low=1, high=10**9),
+    Setting("adam_steps", ADAM.steps, "steps", 900, 30, kind="int", low=1, high=10**9),
     Setting("seeds", (0, 1, 2, 3, 4), "of the training", (0, 1, 2), (0, 1), kind="seeds"),
 )  # fmt: skip
 
@@ -69,11 +58,10 @@ def parts(settings):
 def work(settings, run, context):
     """One training's trajectory."""
     method, seed = run
-    shared = ("N", "vocabulary", "positions", "width", "batch", "query", "scaled", "precision")
     steps = settings[f"{method}_steps"]
     config = replace(
         METHODS[method],
-        **{name: settings[name] for name in shared},
+        **{name: settings[name] for name in SHARED},
         learning_rate=settings[f"{method}_rate"],
         init_scale=settings[f"{method}_start"],
         steps=steps,
@@ -157,9 +145,7 @@ def _findings(key, measured):
             f"{{{key}[half_step][alpha3]:.0f}}; the last comes later than the first by "
             f"{{{key}[spread]:.1%}}",
             holds(agrees if decided else None),
-            why=""
-            if agrees
-            else "some measure never emerged"
+            why="some measure never emerged"
             if not decided
             else "the three rise together"
             if together
@@ -228,28 +214,19 @@ def _draw_emergence(found: list[Emergence], axes) -> None:
     ]
     left.axhline(0.5, color="#808080", linewidth=0.6, linestyle=(0, (1, 2)))
     left.set_ylabel("measure / its largest value")
-    left.legend(
-        lines,
-        [rf"$\tilde{{\{n[:-1]}}}_{{{n[-1]}}}$" for n in names],
-        loc="lower left",
-        bbox_to_anchor=(-0.03, 0.98),
-        ncols=3,
-        handlelength=1.2,
-        columnspacing=1.4,
-    )
+    symbols = [rf"$\tilde{{\{n[:-1]}}}_{{{n[-1]}}}$" for n in names]
+    place = {"loc": "lower left", "bbox_to_anchor": (-0.03, 0.98)}
+    left.legend(lines, symbols, ncols=3, handlelength=1.2, columnspacing=1.4, **place)
     panel(middle, "held_out_loss", "black")
-    middle.set_ylabel("cross-entropy, held out (nats)")
-    middle.set_ylim(bottom=0.0)
+    middle.set(ylabel="cross-entropy, held out (nats)", ylim=(0.0, None))
     panel(right, "accuracy", "black")
-    right.set_ylabel("accuracy, held out")
-    right.set_ylim(0.0, 1.02)
+    right.set(ylabel="accuracy, held out", ylim=(0.0, 1.02))
     for ax in axes:
         ax.set_xlim(0, last)
         ax.ticklabel_format(axis="x", style="plain")
         ax.set_xlabel("training step")
     if aligned:
-        left.set_xlim(-0.25 * min(learnt), 0.06 * min(learnt))
-        left.set_xlabel("steps from accuracy 0.9")
+        left.set(xlim=(-0.25 * min(learnt), 0.06 * min(learnt)), xlabel="steps from accuracy 0.9")
 
 
 EXPERIMENT = Experiment.of(

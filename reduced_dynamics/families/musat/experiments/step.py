@@ -1,5 +1,7 @@
 """musat.step: what the finite steps of gradient descent do, beside those of finite minibatches."""
 
+from functools import partial
+
 from reduced_dynamics.experiments.experiment import Experiment
 from reduced_dynamics.experiments.finding import Finding, holds, near
 from reduced_dynamics.experiments.setting import Setting
@@ -29,10 +31,6 @@ SETTINGS = studies.settings(
 )  # fmt: skip
 
 
-def work(settings, run, context):
-    return studies.compared("learning_rate", settings, *run, context)
-
-
 def judge(numbers):
     steps, means = numbers["laws"]["discretisation"], numbers["means"]
     decided = steps["error"] is not None and None not in means["discretisation"]
@@ -42,7 +40,7 @@ def judge(numbers):
             f"learning rate^({law('discretisation')}), first order",
             near(steps["exponent"], FIRST, WITHIN, 2.0 * steps["error"])
             if decided
-            else "not decided",
+            else holds(None),
             why=""
             if decided
             else "an exponent with its error needs three learning rates at which "
@@ -74,8 +72,6 @@ EXPERIMENT = Experiment.of(
     "{seeds} seeds each, the reduced equations descended with the same steps, and the reduced "
     "flow. Root mean squares over time, of a distance over all 19 coordinates. Left: every run and "
     "power laws; middle, right: over training, means over the seeds.",
-    parts=STUDY.parts,
-    conclude=STUDY.conclude,
-    draw=STUDY.draw,
+    work=partial(studies.compared, "learning_rate"),
     cost={"full": 120, "quick": 10},
 )

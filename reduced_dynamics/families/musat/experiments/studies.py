@@ -1,9 +1,14 @@
 """What the studies of the disentangled transformer share: batch size, learning rate, start."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from reduced_dynamics.experiments.comparison import Comparison
 from reduced_dynamics.experiments.setting import Setting
 from reduced_dynamics.experiments.study import outcome
+from reduced_dynamics.families.musat.full.disentangled import Weights
+from reduced_dynamics.families.musat.full.disentangled_training import TrainingConfig
 from reduced_dynamics.families.musat.full_model import plan
 from reduced_dynamics.families.musat.system import MUSAT19
 
@@ -23,8 +28,9 @@ def settings(option: str, values: Setting) -> tuple[Setting, ...]:
     return (values, *(s for s in rest if s.name != option))
 
 
-def compared(option: str, settings, value: float, seed: int, context) -> dict:
-    """A study's outcome of one training."""
+def compared(option: str, settings, run: tuple[float, int], context) -> dict:
+    """A study's outcome of one training, at a value of `option` and from a seed."""
+    value, seed = run
     training = {"batch": settings.batch, "learning_rate": settings.learning_rate, option: value}
     (job,) = plan(MUSAT19, {"N": settings.N}, seeds=[seed], t_end=settings.t_end, **training)
     found = job.run(context.progress, context.checkpoint)
@@ -37,6 +43,16 @@ def compared(option: str, settings, value: float, seed: int, context) -> dict:
         outside_end=float(outside[-1]),
         outside_largest=float(outside.max()),
     )
+
+
+def beside_flow(settings, parameters: dict, context) -> tuple[Comparison, Weights, TrainingConfig]:
+    """One training and the reduced flow, without descent; its weights, and how it was trained."""
+    options = {"t_end": settings.t_end, "batch": settings.batch, "seeds": [settings.seed]}
+    (job,) = plan(MUSAT19, parameters, **options)
+    job.prepare()
+    full, weights = job.train(job.config, context.progress, context.checkpoint)
+    context.progress("integrating the reduced flow", 1.0)
+    return replace(job, most_descended=0).compare(full), weights, job.config
 
 
 def law(name: str) -> str:

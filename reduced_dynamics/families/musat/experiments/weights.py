@@ -1,12 +1,11 @@
 """musat.weights: the learned weights of the full model, block by block, beside the prediction."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from reduced_dynamics.experiments.experiment import Conclusion, Experiment
 from reduced_dynamics.experiments.finding import Finding, holds
 from reduced_dynamics.experiments.setting import Setting
+from reduced_dynamics.families.musat.experiments import studies
 from reduced_dynamics.families.musat.full.disentangled import (
     COORDINATES,
     LAYOUT,
@@ -15,15 +14,13 @@ from reduced_dynamics.families.musat.full.disentangled import (
     norms,
     project,
 )
-from reduced_dynamics.families.musat.full_model import plan
-from reduced_dynamics.families.musat.system import MUSAT19
 from reduced_dynamics.plotting.style import HEAD, INK, finish, style, symbol
 
 #: The structure is there if what does not belong to it is below this part of the norm.
 STRUCTURED = 0.05
 #: What the block rows and columns stand for: token, position, attended by layer 1, by layer 2.
 BLOCKS = ("t", "p", "t'", "p'", "t''", "p''", "t'''", "p'''")
-MATRICES = ("W1", "W2", "W3")
+MATRICES = Weights._fields
 
 SETTINGS = (
     Setting("N", 4, "pairs", 4, 2, kind="int", low=1, high=64),
@@ -40,15 +37,11 @@ def parts(settings):
 
 def work(settings, seed, context):
     """The learned weights, and where the reduced flow ends."""
-    options = {"t_end": settings.t_end, "batch": settings.batch, "seeds": [seed]}
-    (job,) = plan(MUSAT19, {"N": settings.N, "D": settings.D}, **options)
-    job.prepare()
-    full, learned = job.train(job.config, context.progress, context.checkpoint)
-    context.progress("integrating the reduced flow", 1.0)
-    found = replace(job, most_descended=0).compare(full)  # nothing is asked of descent
+    sizes = {"N": settings.N, "D": settings.D}
+    found, learned, config = studies.beside_flow(settings, sizes, context)
     return {
-        "steps": job.config.steps,
-        "learned": dict(zip(MATRICES, learned, strict=True)),
+        "steps": config.steps,
+        "learned": learned._asdict(),
         "predicted": found.reduced.final,
     }
 
@@ -95,9 +88,7 @@ def judge(numbers):
             "the part of the norm outside the 19-dimensional subspace is {outside_part:.4f}; in "
             "blocks that should vanish {off_diagonal_part:.4f}",
             holds(off < STRUCTURED),
-            why=""
-            if off < STRUCTURED
-            else "minibatches of {batch} are noise, which leaves the subspace",
+            why="minibatches of {batch} are noise, which leaves the subspace",
         ),
         Finding(
             "learned minus predicted is {difference_part:.4f} of the norm (W¹ "
@@ -190,16 +181,10 @@ def _name_blocks(ax, which, D):
         if matrix == which:
             places.setdefault((row, column), []).append(name)
     for (row, column), names in places.items():
-        ax.text(
-            (column + 0.97) * D - 0.5,
-            (row + 0.04) * D - 0.5,
-            ",".join(map(symbol, names)),
-            ha="right",
-            va="top",
-            fontsize=6.0,
-            color=INK,
-            bbox={"boxstyle": "square,pad=0.1", "color": "white", "alpha": 0.75, "linewidth": 0},
-        )
+        corner = (column + 0.97) * D - 0.5, (row + 0.04) * D - 0.5
+        box = {"boxstyle": "square,pad=0.1", "color": "white", "alpha": 0.75, "linewidth": 0}
+        look = {"ha": "right", "va": "top", "fontsize": 6.0, "color": INK}
+        ax.text(*corner, ",".join(map(symbol, names)), bbox=box, **look)
 
 
 EXPERIMENT = Experiment.of(

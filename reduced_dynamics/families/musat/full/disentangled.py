@@ -63,27 +63,14 @@ COORDINATES = tuple(LAYOUT)
 class Intermediates(NamedTuple):
     """What the backward pass needs of the forward pass; B sequences of T rows.
 
-    Attributes
-    ----------
-    attention1 : ndarray, shape (B, T, T)
-    attention2 : ndarray, shape (B, T)
-        The query row's.
-    query : ndarray, shape (B, 4D)
-        x¹_T.
-    key : ndarray, shape (B, 2, 2D)
-        W²ᵀ x¹_T, the half that meets rows and the half that meets attended rows.
-    key_scores : ndarray, shape (B, T, 2)
-        Rows times the two halves of `key`.
-    stream : ndarray, shape (B, 8D)
-        x².
-    error : ndarray, shape (B, D)
-        y − b_q.
+    `attention1` has shape (B, T, T), `attention2`, of the query's row, (B, T). `query` is x¹_T,
+    (B, 4D), and `key_scores`, (B, T, 2), are the rows times the half of W²ᵀ x¹_T that meets rows
+    and the half that meets attended rows. `stream` is x², (B, 8D); `error` y − b_q, (B, D).
     """
 
     attention1: np.ndarray
     attention2: np.ndarray
     query: np.ndarray
-    key: np.ndarray
     key_scores: np.ndarray
     stream: np.ndarray
     error: np.ndarray
@@ -110,12 +97,7 @@ def forward(
 ) -> tuple[float, Intermediates]:
     """The loss, averaged over the batch, and what the backward pass needs.
 
-    Parameters
-    ----------
-    weights : Weights
-    batch : Batch
-    self_attention : bool
-        Whether rows attend to themselves as well.
+    With `self_attention` rows attend to themselves as well.
 
     Raises
     ------
@@ -144,19 +126,13 @@ def forward(
     stream = np.concatenate([query, _collect(attention2, attention1, x)], axis=1)
     error = stream @ W3.T - batch.target
     loss = 0.5 * np.einsum("bd,bd->", error, error) / B
-    return loss, Intermediates(attention1, attention2, query, key, key_scores, stream, error)
+    return loss, Intermediates(attention1, attention2, query, key_scores, stream, error)
 
 
 def loss_and_gradient(
     weights: Weights, batch: Batch, self_attention: bool = False
 ) -> tuple[float, Weights]:
-    """The loss averaged over the batch and its gradient with respect to all 28 D² weights.
-
-    Raises
-    ------
-    InputError
-        If the weights do not fit the batch.
-    """
+    """The loss, as of `forward`, and its gradient with respect to all 28 D² weights."""
     loss, kept = forward(weights, batch, self_attention)
     return loss, backward(weights, batch, kept)
 
@@ -165,7 +141,7 @@ def backward(weights: Weights, batch: Batch, kept: Intermediates) -> Weights:
     """The gradient of the loss, from the intermediates of `forward`."""
     _, W2, W3 = weights
     x = batch.rows
-    B, T, width = x.shape
+    B, _, width = x.shape
     A1, A2 = kept.attention1, kept.attention2
 
     d_output = kept.error / B
@@ -180,18 +156,29 @@ def backward(weights: Weights, batch: Batch, kept: Intermediates) -> Weights:
     dW2 = kept.query.T @ d_key
     d_query += d_key @ W2.T
 
-    # The derivative by A¹ has rank 3: through the values and the keys of layer 2, which weigh its
-    # rows by A² and by d_scores2, and through the query, which is its last row alone.
-    left = np.zeros((B, T, 3))
-    left[:, :, 0], left[:, :, 1], left[:, -1, 2] = A2, d_scores2, 1.0
-    right = np.empty((B, 3, T))
-    right[:, 0], right[:, 1] = value_scores[:, :, 1], kept.key_scores[:, :, 1]
-    right[:, 2] = (x @ d_query[:, width:, None])[:, :, 0]
-    d_scores1 = left @ right
-    d_scores1 -= np.einsum("bij,bij->bi", A1, d_scores1)[:, :, None]
-    d_scores1 *= A1
+    query_scores = (x @ d_query[:, width:, None])[:, :, 0]
+    d_scores1 = by_first_scores(
+        A1, (A2, d_scores2), (value_scores[:, :, 1], kept.key_scores[:, :, 1], query_scores)
+    )
     dW1 = x.reshape(-1, width).T @ (d_scores1 @ x).reshape(-1, width)
     return Weights(dW1, dW2, dW3)
+
+
+def by_first_scores(A1: np.ndarray, weights, products) -> np.ndarray:
+    """The derivative by layer 1's scores, shape (B, T, T).
+
+    That by A¹ has rank 3: through the values and the keys of layer 2, which weigh its rows by A²
+    and by the derivative of layer 2's scores (`weights`, (B, T) each), and through the query, which
+    is its last row alone. `products`, (B, T) each, are the rows times what of these three is
+    attended.
+    """
+    B, T, _ = A1.shape
+    left = np.zeros((B, T, 3), A1.dtype)
+    left[:, :, 0], left[:, :, 1], left[:, -1, 2] = *weights, 1.0
+    d_scores = left @ np.stack(products, axis=1)
+    d_scores -= np.einsum("bij,bij->bi", A1, d_scores)[:, :, None]
+    d_scores *= A1
+    return d_scores
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
@@ -214,15 +201,10 @@ def _collect(weight: np.ndarray, attention1: np.ndarray, x: np.ndarray) -> np.nd
 
 
 def embed(z: np.ndarray, D: int, M: np.ndarray | None = None) -> Weights:
-    """The weights at a point of the invariant subspace.
+    """The weights at a point of the invariant subspace, shape (19,), in the order of `COORDINATES`.
 
-    Parameters
-    ----------
-    z : ndarray, shape (19,)
-        In the order of `COORDINATES`.
-    D : int
-    M : ndarray, shape (D, D), optional
-        The rotation from items' to labels' positions; `multiplication_by_i` if not given.
+    M, shape (D, D), is the rotation from items' to labels' positions; `multiplication_by_i` unless
+    given.
     """
     if np.shape(z) != (len(LAYOUT),):
         raise InputError(
@@ -253,12 +235,9 @@ def project(weights: Weights, M: np.ndarray | None = None) -> np.ndarray:
 
 def norms(weights: Weights, M: np.ndarray | None = None) -> tuple[float, float]:
     """Frobenius norms of the parts inside and outside the subspace, in that order."""
-    z = project(weights, M)
-    outside = off_subspace(weights, M)
-    D = len(weights.W3)
-    return float(np.sqrt(D) * np.linalg.norm(z)), float(
-        np.sqrt(sum(np.vdot(W, W) for W in outside))
-    )
+    inside = np.sqrt(len(weights.W3)) * np.linalg.norm(project(weights, M))
+    outside = np.sqrt(sum(np.vdot(W, W) for W in off_subspace(weights, M)))
+    return float(inside), float(outside)
 
 
 def off_subspace(weights: Weights, M: np.ndarray | None = None) -> Weights:

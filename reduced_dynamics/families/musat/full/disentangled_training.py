@@ -19,7 +19,7 @@ from reduced_dynamics.families.musat.full.disentangled import COORDINATES, Weigh
 from reduced_dynamics.training import hold, loop
 from reduced_dynamics.training.model import Model
 from reduced_dynamics.training.recorder import Event, Recorder
-from reduced_dynamics.training.settings import Settings, one_of
+from reduced_dynamics.training.settings import Settings, one_of, told
 from reduced_dynamics.training.source import Fresh
 
 #: Numbers in the rows of one block of sequences, half a megabyte: minibatches are worked through
@@ -36,32 +36,20 @@ class TrainingConfig(Settings):
 
     Its time is the reduced one, step × learning rate / D, that of momentum and Adam as well.
 
-    Attributes
-    ----------
-    N, D : int
-        Pairs, and width of tokens and positions.
-    inputs : {"orthonormal", "gaussian"}
-    query : {"last", "uniform"} or int from 1 to N
-    self_attention : bool
-    init_scale : float
-        Standard deviation of the initial weights, 0 for the paper's zero start.
-    perturbation : float
-        Standard deviation of a further random start of which only the part outside the
-        invariant subspace is kept.
-    clamp : mapping of str to float
-        Coordinates held at a value throughout; everything else, off the subspace too, is free.
-    threshold : float
-        Level of the events T_alpha3, T_beta2 and T_gamma3.
+    N pairs with tokens and positions of width D are drawn as `recall_task` has them. The
+    coordinates of `clamp` are held at a value throughout; everything else, off the subspace too, is
+    free. `threshold` is the level of the events T_alpha3, T_beta2 and T_gamma3.
     """
 
     N: int
     D: int
-    batch: int = 256
+    batch: int = told(256, "fresh sequences a step", low=1, high=10**9)
+    learning_rate: float = told(1.0, "of gradient descent", low=0.0)
     inputs: str = "orthonormal"
     query: str | int = "last"
     self_attention: bool = False
-    init_scale: float = 0.0
-    perturbation: float = 0.0
+    init_scale: float = told(0.0, "standard deviation of a random start", low=0.0)
+    perturbation: float = told(0.0, "the same, its part off the subspace only", low=0.0)
     clamp: Mapping[str, float] = field(default_factory=dict)
     threshold: float = 0.5
 
@@ -85,18 +73,12 @@ class TrainingConfig(Settings):
 def train(
     config: TrainingConfig, progress: Progress = silent, checkpoint=None
 ) -> tuple[Trajectory, Weights]:
-    """Train the disentangled transformer.
+    """Train the disentangled transformer: a trajectory, and all 28 D² weights at the end.
 
+    It has the 19 coordinates and the minibatch loss at reduced times; as observables
+    `outside_norm`, the Frobenius norm of the weights outside the invariant subspace, and
+    `outside_over_inside`; and crossings of the threshold, interpolated between recorded times.
     `progress`, `checkpoint` and the errors are those of `training.loop.train`.
-
-    Returns
-    -------
-    Trajectory
-        The 19 coordinates and the minibatch loss at reduced times; observables `outside_norm`,
-        the Frobenius norm of the weights outside the invariant subspace, and
-        `outside_over_inside`; crossings of the threshold, interpolated between recorded times.
-    Weights
-        All 28 D² of them, at the end.
     """
     of_weights, of_batches = config.streams(2)
     held = hold.nothing

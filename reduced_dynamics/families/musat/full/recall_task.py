@@ -27,15 +27,9 @@ _BLOCK = 1 << 16
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B sequences.
+    """B sequences: their rows, shape (B, 2N + 1, 2D).
 
-    Attributes
-    ----------
-    rows : ndarray, shape (B, 2N + 1, 2D)
-    target : ndarray, shape (B, D)
-        The label b_q of the queried item.
-    query : ndarray of int, shape (B,)
-        q, between 1 and N.
+    `target` is the label b_q of the queried item, (B, D), and `query` q, between 1 and N, (B,).
     """
 
     rows: np.ndarray
@@ -129,15 +123,7 @@ def sample_queries(
 
 
 def arrange(tokens: np.ndarray, positions: np.ndarray, query: np.ndarray) -> Batch:
-    """The rows of the sequences: see the head of this module.
-
-    Parameters
-    ----------
-    tokens : ndarray, shape (B, 2N, D)
-        a₁, b₁, a₂, b₂, …
-    positions : ndarray, shape (B, N + 1, D)
-    query : ndarray of int, shape (B,)
-    """
+    """The rows of the sequences, from what `sample_vectors` and `sample_queries` return."""
     batch, count, D = tokens.shape
     half = D // 2
     each = np.arange(batch)
@@ -183,10 +169,7 @@ def haar_real(batch: int, k: int, D: int, rng: np.random.Generator) -> np.ndarra
 def haar_complex(batch: int, k: int, n: int, rng: np.random.Generator) -> np.ndarray:
     """`batch` frames of k ≤ n orthonormal vectors of C^n, Haar-random under U(n).
 
-    Returns
-    -------
-    ndarray, shape (batch, k, 2n)
-        Every vector as [real part ; imaginary part].
+    Every vector as [real part ; imaginary part]: shape (batch, k, 2n).
     """
     count = k * n - k * (k - 1) // 2
     return _complex_frames(normals(rng, 2 * batch * count).reshape(batch, 2, count), k, n)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from reduced_dynamics.core.errors import InputError, unknown, whole_numbers
-from reduced_dynamics.families.musat.full.disentangled import softmax
+from reduced_dynamics.families.musat.full.disentangled import by_first_scores, softmax
 
 
 class Weights(NamedTuple):
@@ -116,13 +116,7 @@ def forward(weights: Weights, sequences: Sequences, scaled: bool = True) -> Outc
 def loss_and_gradient(
     weights: Weights, sequences: Sequences, scaled: bool = True
 ) -> tuple[Outcome, Weights]:
-    """The outcome, and the gradient of the loss with respect to all weights.
-
-    Raises
-    ------
-    InputError
-        If a token or a position is not in its table.
-    """
+    """The outcome, as of `forward`, and the gradient of the loss with respect to all weights."""
     outcome, kept = _forward(weights, sequences, scaled)
     return outcome, _backward(weights, sequences, scaled, outcome, kept)
 
@@ -145,24 +139,6 @@ def measures(weights: Weights, T: int) -> tuple[float, float, float]:
     return float(alpha), float(beta), float(gamma)
 
 
-class _Kept(NamedTuple):
-    """Intermediates of the forward pass, named as in `_forward`."""
-
-    h: np.ndarray
-    left: np.ndarray
-    keys1: np.ndarray
-    u: np.ndarray
-    z: np.ndarray
-    key: np.ndarray
-    f: np.ndarray
-    key_scores: np.ndarray
-    through: np.ndarray
-    m: np.ndarray
-    mz: np.ndarray
-    out: np.ndarray
-    d_logits: np.ndarray
-
-
 def _merged(weights: Weights, scaled: bool):
     """W_QᵀW_K (with the scale) and W_O W_V of both layers: attention sees only these products."""
     scale = weights.Q1.dtype.type(len(weights.Q1) ** -0.5 if scaled else 1.0)
@@ -172,6 +148,7 @@ def _merged(weights: Weights, scaled: bool):
 
 
 def _forward(weights, sequences, scaled):
+    """The outcome, and what `_backward` needs beside it, under the same names there."""
     tokens, target = sequences
     B, T = tokens.shape
     vocabulary, positions = len(weights.tokens), len(weights.positions)
@@ -210,19 +187,19 @@ def _forward(weights, sequences, scaled):
     probability /= total[:, None]
     probability[each, target] -= 1.0
     probability /= B
-    kept = _Kept(h, left, G1, u, z, key, f, key_scores, through, m, mz, out, probability)
+    kept = h, left, u, z, key, f, key_scores, through, m, mz, out, probability
     return Outcome(loss, accuracy, A1, A2), kept
 
 
 def _backward(weights, sequences, scaled, outcome, kept):
     scale, G1, C1, G2, C2 = _merged(weights, scaled)
     A1, A2 = outcome.attention1, outcome.attention2
-    h = kept.h
+    h, left, u, z, key, f, key_scores, through, m, mz, out, d_logits = kept
     B, T, d = h.shape
 
-    d_unembedding = kept.d_logits.T @ kept.out
-    d_out = kept.d_logits @ weights.unembedding
-    d_C2 = d_out.T @ kept.m
+    d_unembedding = d_logits.T @ out
+    d_out = d_logits @ weights.unembedding
+    d_C2 = d_out.T @ m
     d_m = d_out @ C2
     e = d_m @ C1
     value_scores = h @ np.stack([d_m, e], axis=2)
@@ -232,27 +209,21 @@ def _backward(weights, sequences, scaled, outcome, kept):
     key_through = np.stack([d_s, (d_s[:, None] @ A1)[:, 0]], axis=1)
     kh, kz = (key_through @ h).swapaxes(0, 1)
     d_key = kh + kz @ C1.T
-    d_G2 = kept.u.T @ d_key
+    d_G2 = u.T @ d_key
     d_u = d_out + d_key @ G2.T
     d_z = d_u @ C1
-    d_C1 = d_m.T @ kept.mz + kept.key.T @ kz + d_u.T @ kept.z
+    d_C1 = d_m.T @ mz + key.T @ kz + d_u.T @ z
 
-    # The derivative by A¹ has rank 3: values, keys and the query's own row, the last.
-    outer = np.zeros((B, T, 3), h.dtype)
-    outer[:, :, 0], outer[:, :, 1], outer[:, -1, 2] = A2, d_s, 1.0
-    inner = np.empty((B, 3, T), h.dtype)
-    inner[:, 0], inner[:, 1] = value_scores[:, :, 1], kept.key_scores[:, :, 1]
-    inner[:, 2] = (h @ d_z[:, :, None])[:, :, 0]
-    d_scores = outer @ inner
-    d_scores -= np.einsum("bij,bij->bi", A1, d_scores)[:, :, None]
-    d_scores *= A1
-
+    query_scores = (h @ d_z[:, :, None])[:, :, 0]
+    d_scores = by_first_scores(
+        A1, (A2, d_s), (value_scores[:, :, 1], key_scores[:, :, 1], query_scores)
+    )
     d_left = d_scores @ h
     d_G1 = h.reshape(-1, d).T @ d_left.reshape(-1, d)
-    d_h = d_scores.swapaxes(1, 2) @ kept.left
+    d_h = d_scores.swapaxes(1, 2) @ left
     d_h += (d_left.reshape(-1, d) @ G1.T).reshape(h.shape)
-    weight = np.concatenate([kept.through, key_through, A1[:, -1:]], axis=1)
-    d_h += weight.swapaxes(1, 2) @ np.stack([d_m, e, kept.key, kept.f, d_z], axis=1)
+    weight = np.concatenate([through, key_through, A1[:, -1:]], axis=1)
+    d_h += weight.swapaxes(1, 2) @ np.stack([d_m, e, key, f, d_z], axis=1)
     d_h[:, -1] += d_u
 
     one_hot = np.zeros((B * T, len(weights.tokens)), h.dtype)

@@ -19,7 +19,7 @@ from reduced_dynamics.families.musat.full.standard import Outcome, Sequences, We
 from reduced_dynamics.training import hold, loop
 from reduced_dynamics.training.model import Model
 from reduced_dynamics.training.recorder import Event, Recorder
-from reduced_dynamics.training.settings import PRECISIONS, Settings, one_of
+from reduced_dynamics.training.settings import PRECISIONS, Settings, told
 from reduced_dynamics.training.source import Fresh
 
 COORDINATES = ("progress_alpha3", "progress_beta2", "progress_gamma3")
@@ -41,34 +41,24 @@ _HELD_OUT = 512
 class StandardConfig(Settings):
     """How to train the standard transformer; what all trainings share is in `Settings`.
 
-    Attributes
-    ----------
-    N : int
-        Pairs; sequences have 2N + 1 rows.
-    vocabulary, positions : int
-        Rows of the two tables, at least 2N and 2N + 1.
-    width : int
-        d, the width of the residual stream.
-    query : {"uniform", "last"}
-    scaled : bool
-        Whether attention scores are divided by √d.
-    init_scale : float
-        Standard deviation of all initial weights.
-    precision : {"single", "double"}
+    Sequences have 2N + 1 rows.
     """
 
-    N: int = 15
-    vocabulary: int = 32
-    positions: int = 32
-    width: int = 64
-    batch: int = 64
+    N: int = told(15, "pairs", low=1, high=512)
+    vocabulary: int = told(32, "rows of the table of tokens, at least 2N", low=2, high=10**5)
+    positions: int = told(32, "rows of the table of positions, at least 2N + 1", low=3, high=10**5)
+    width: int = told(64, "of the residual stream", low=1, high=4096)
+    batch: int = told(64, "fresh sequences a step", low=1, high=10**6)
     learning_rate: float = 1e-3
     steps: int | None = 3500
-    query: str = "uniform"
+    query: str = told(
+        "uniform", "which pair is asked for; the last can be found by its position alone",
+        choices=("uniform", "last"),
+    )  # fmt: skip
     optimiser: str = "adam"
-    scaled: bool = True
-    init_scale: float = 0.02
-    precision: str = "single"
+    scaled: bool = told(True, "whether attention scores are divided by the root of the width")
+    init_scale: float = told(0.02, "standard deviation of all weights at first", low=0.0)
+    precision: str = told("single", "of the arithmetic", choices=tuple(PRECISIONS))
     record: int | tuple[float, ...] = 300
 
     PARAMETERS = ("N", "vocabulary", "positions", "width", "query", "scaled")
@@ -81,7 +71,6 @@ class StandardConfig(Settings):
                 f"init_scale must be positive, not {self.init_scale!r}: at 0 this model's gradient "
                 "vanishes for ever; use e.g. 0.02"
             )
-        one_of("precision", self.precision, PRECISIONS)
         super().__post_init__()
 
     def sample(self, count: int, rng: np.random.Generator) -> Sequences:
@@ -111,19 +100,13 @@ SGD = StandardConfig(optimiser="sgd", learning_rate=0.2, init_scale=0.15, steps=
 def train_standard(
     config: StandardConfig, progress: Progress = silent, checkpoint=None
 ) -> tuple[Trajectory, Weights]:
-    """Train the standard transformer.
+    """Train the standard transformer: a trajectory, and the last weights.
 
-    `progress`, `checkpoint` and the errors are those of `training.loop.train`.
-
-    Returns
-    -------
-    Trajectory
-        The progress measures (arXiv 2511.01033, Eqs. 20–22) and the minibatch loss against the
-        model's own training time, step × learning rate; observables `accuracy` and
-        `held_out_loss` on 512 sequences that are never trained on. A measure emerges (events)
-        when it first reaches half of its largest value.
-    Weights
-        At the end.
+    It has the progress measures (arXiv 2511.01033, Eqs. 20–22) and the minibatch loss against the
+    model's own training time, step × learning rate; as observables `accuracy` and `held_out_loss`
+    on 512 sequences that are never trained on. A measure emerges (events) when it first reaches
+    half of its largest value. `progress`, `checkpoint` and the errors are those of
+    `training.loop.train`.
     """
 
     def loss_and_gradient(weights, sequences):

@@ -38,16 +38,9 @@ class Combination(NamedTuple):
 
 
 def combine(systems: list[System], i: int, bound: float) -> Combination:
-    """The combination nearest to δ_i in the worst of several systems.
+    """The combination with Σ|c| ≤ `bound` nearest to δ_i in the worst of several systems.
 
-    Parameters
-    ----------
-    systems : list of System
-        One for each number of tokens that is to be served.
-    i : int
-        The shift, at most the smallest K.
-    bound : float
-        B ≥ Σ|c|.
+    There is a system for each number of tokens that is to be served; i is at most the smallest K.
     """
     H = systems[0][0].shape[1]
     sizes = [len(kernels) for kernels, _ in systems]

@@ -39,12 +39,7 @@ def theorem_3_3(W: np.ndarray, shifts: Shifts, d: int) -> Transformer:
 def theorem_3_4(shifts: Shifts, d: int, left: Network, right: Network) -> Transformer:
     """D = nd + 2r, for GIH_n: a ReLU network writes features of the query and of the key.
 
-    Parameters
-    ----------
-    shifts : Shifts
-    d : int
-    left, right : Network
-        From R^{(n−1)d} to R^r each; g(u, v) ≈ left(u)·right(v).
+    `left` and `right` are networks from R^{(n−1)d} to R^r; g(u, v) ≈ left(u)·right(v).
     """
     n, r = shifts.n, left.outputs
     m, blocks = (n - 1) * d, n * d

@@ -19,12 +19,7 @@ from reduced_dynamics.core.errors import InputError
 class Network:
     """Weights of a network from R^m to R^r with `width` hidden units.
 
-    Attributes
-    ----------
-    directions : ndarray, shape (width, m)
-    offsets : ndarray, shape (width,)
-    weights : ndarray, shape (r, width)
-    constant : ndarray, shape (r,)
+    Shapes (width, m), (width,), (r, width), (r,).
     """
 
     directions: np.ndarray

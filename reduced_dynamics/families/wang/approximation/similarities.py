@@ -16,23 +16,11 @@ from reduced_dynamics.families.wang.approximation.targets import Similarity
 OSCILLATION = 12.0
 
 
-def _smooth(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return np.exp(-((u - v) ** 2).sum(axis=-1))
-
-
-def _kinked(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return 1.0 - np.sqrt(((u - v) ** 2).sum(axis=-1) / u.shape[-1])
-
-
-def _oscillating(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return np.cos(OSCILLATION * (u * v).sum(axis=-1))
-
-
-#: All within [−1, 1]: e^{−|u−v|²}, 1 − |u−v|/√m, cos(12 u·v).
+#: All within [−1, 1].
 SIMILARITIES: dict[str, Similarity] = {
-    "smooth": _smooth,
-    "kinked": _kinked,
-    "oscillating": _oscillating,
+    "smooth": lambda u, v: np.exp(-((u - v) ** 2).sum(axis=-1)),
+    "kinked": lambda u, v: 1.0 - np.sqrt(((u - v) ** 2).sum(axis=-1) / u.shape[-1]),
+    "oscillating": lambda u, v: np.cos(OSCILLATION * (u * v).sum(axis=-1)),
 }
 
 
@@ -54,15 +42,8 @@ def similarity(name: str, strength: float) -> Similarity:
 class Expansion:
     """The singular value decomposition of g.
 
-    Attributes
-    ----------
-    g : callable
-    nodes : ndarray, shape (P, m)
-    weights : ndarray, shape (P,)
-    sigma : ndarray, shape (P,)
-        Singular values, falling.
-    phi, psi : ndarray, shape (P, P)
-        Singular functions at the nodes, one a column.
+    On P nodes, shape (P, m), with their weights, (P,): singular values `sigma`, (P,), falling, and
+    singular functions `phi` and `psi` at the nodes, one a column, (P, P) each.
     """
 
     g: Similarity

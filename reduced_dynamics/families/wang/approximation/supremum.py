@@ -30,14 +30,8 @@ def largest(
 ) -> tuple[float, float]:
     """The largest |model − target| in any coordinate: over the sample, and after the search.
 
-    Parameters
-    ----------
-    model, target : callable
-        From sequences, shape (B, L, d), to outputs, shape (B, d).
-    sequences : ndarray, shape (B, L, d)
-    rounds : int
-        Of the search; 0 leaves it out.
-    rng : numpy.random.Generator
+    Model and target make outputs, shape (B, d), of sequences, shape (B, L, d). The search has so
+    many rounds; 0 leaves it out.
     """
 
     def errors(X: np.ndarray) -> np.ndarray:

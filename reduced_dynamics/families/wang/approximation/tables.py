@@ -11,6 +11,10 @@ import numpy as np
 from reduced_dynamics.experiments.experiment import Conclusion
 from reduced_dynamics.experiments.finding import Finding, holds, near
 from reduced_dynamics.experiments.setting import Setting, Settings
+from reduced_dynamics.families.wang.approximation.constructions import score_bound, shift_bound
+from reduced_dynamics.families.wang.approximation.supremum import largest, sample
+from reduced_dynamics.families.wang.approximation.targets import induction_head
+from reduced_dynamics.families.wang.approximation.transformer import Transformer
 from reduced_dynamics.plotting.style import BRIGHT, finish, grid, style
 
 if TYPE_CHECKING:
@@ -56,6 +60,26 @@ def ascending(values: Sequence) -> list:
     return sorted(set(values))
 
 
+def induction_errors(
+    settings: Settings, model: Transformer, W: np.ndarray, L: int, shift: float, *key: int
+) -> list[float]:
+    """The largest error of IH_n by a model: over a sample, after a search, and what is proved.
+
+    W, shape ((n − 1) d, (n − 1) d), is that of IH_n, `shift` the largest error of the model's
+    shifts, and `key` that of the random numbers.
+    """
+    d, generator = settings.d, rng(settings, *key)
+    found = largest(
+        model,
+        lambda X: induction_head(X, W, 1 + len(W) // d),
+        sample(settings.samples, L, d, generator),
+        settings.rounds,
+        generator,
+    )
+    # The query is the last token itself, whose d entries need no shift.
+    return [*found, score_bound(shift_bound(W, shift, d))]
+
+
 @dataclass(frozen=True)
 class Rate:
     """A fitted exponent beside the one that a theorem or a derivation gives.
@@ -71,16 +95,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Table:
-    """Errors over what a theorem varies.
-
-    Attributes
-    ----------
-    title : str
-    columns : tuple of str
-    rows : list
-    rates : list of Rate
-    note : str
-    """
+    """Errors over what a theorem varies, and the rates fitted to them."""
 
     title: str
     columns: tuple[str, ...]
@@ -160,14 +175,11 @@ def rates(numbers: Mapping[str, Any], *tables: str) -> Iterator[Finding]:
                 size = max(1.0, abs(rate["expected"]))
                 agree.append(near(rate["measured"], rate["expected"], WITHIN * size) == "agrees")
             said.append(text)
-        off = bool(agree) and not all(agree)
         yield Finding(
             "; ".join(said),
             holds(all(agree)) if agree else "",
             why=f"{sum(not one for one in agree)} of {len(agree)} rates are off by more than "
-            f"{WITHIN:.0%}: so few or so large errors have not reached their power"
-            if off
-            else "",
+            f"{WITHIN:.0%}: so few or so large errors have not reached their power",
         )
 
 

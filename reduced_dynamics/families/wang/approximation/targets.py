@@ -36,12 +36,7 @@ def windows(X: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
 def generalised_induction_head(X: np.ndarray, n: int, g: Similarity) -> np.ndarray:
     """GIH_n, shape (B, d), of sequences X, shape (B, L, d).
 
-    Parameters
-    ----------
-    X : ndarray, shape (B, L, d)
-    n : int
-    g : callable
-        Of arrays u and v that broadcast, shape (…, (n−1)d); returns shape (…).
+    `g` takes arrays u and v that broadcast, shape (…, (n−1)d), to shape (…).
     """
     u, v = windows(X, n)
     scores = g(u[:, None], v)

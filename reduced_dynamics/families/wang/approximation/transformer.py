@@ -22,19 +22,10 @@ from reduced_dynamics.families.wang.approximation.kernels import cost
 
 @dataclass(frozen=True)
 class Attention:
-    """A layer of attention.
+    """A layer of attention: Q, K and V, shape (H, D, D), and p_h ≥ 0 in `slopes`, (H,).
 
-    Attributes
-    ----------
-    Q, K, V : ndarray, shape (H, D, D)
-        Q and K of zeros mean attention by position alone.
-    slopes : ndarray, shape (H,)
-        p_h ≥ 0 of each head; 0 is no positional encoding.
-    kernel : {"exponential", "polynomial"}
-    first : int
-        The first row, counted from 1, that may be looked at.
-    skip : bool
-        Whether the layer's input is added to its output.
+    Q and K of zeros mean attention by position alone, a slope of 0 no positional encoding. `kernel`
+    is "exponential" or "polynomial", `first` the first row, counted from 1, that may be looked at.
     """
 
     Q: np.ndarray
@@ -66,12 +57,7 @@ class Attention:
 class FeedForward:
     """A ReLU network on every row, added to it: x + B relu(A x + a) + b.
 
-    Attributes
-    ----------
-    A : ndarray, shape (M, D)
-    a : ndarray, shape (M,)
-    B : ndarray, shape (D, M)
-    b : ndarray, shape (D,)
+    Shapes (M, D), (M,), (D, M), (D,).
     """
 
     A: np.ndarray
@@ -88,12 +74,7 @@ class FeedForward:
 class Transformer:
     """Embedding, two layers of attention, perhaps a ReLU network between them, and a read-out.
 
-    Attributes
-    ----------
-    embedding : ndarray, shape (D, d)
-    layer1, layer2 : Attention
-    feed_forward : FeedForward or None
-    readout : ndarray, shape (d, D)
+    The embedding has shape (D, d), the read-out (d, D).
     """
 
     embedding: np.ndarray

@@ -138,9 +138,7 @@ def judge(numbers):
             "{T_plateau_out:.1f} is that of the saddle w = 0, h = c",
             holds(left["free"] > numbers["stays"]),
             claim="in the first phase the loss of the induction head stays where it is",
-            why="h moves while w_Q w_K is still near 0, and takes most of the loss with it"
-            if left["free"] <= numbers["stays"]
-            else "",
+            why="h moves while w_Q w_K is still near 0, and takes most of the loss with it",
         ),
         Finding(
             ("the cause is h" if cause else "the cause is not h alone")
@@ -177,18 +175,15 @@ def draw(result):
             left.plot(run.t[shown], (run["L_IH"] / run["L_IH"][0])[shown], color=colour,
                       linestyle=dash, label=label)  # fmt: skip
         left.axvline(numbers["T_plateau_in"], color=REST_INK, linewidth=0.7, linestyle=(0, (1, 2)))
-        left.set_xlim(0.0, end)
-        left.set_ylim(0.0, 1.05)
+        left.set(xlim=(0.0, end), ylim=(0.0, 1.05))
         left.legend(fontsize=7.5, loc="center right")
-        left.set_xlabel("training time $t$")
-        left.set_ylabel(r"$L_{\mathrm{IH}}$ / its start")
+        left.set(xlabel="training time $t$", ylabel=r"$L_{\mathrm{IH}}$ / its start")
         for ax, name, label in ((middle, "L", "length $L$"), (right, "w_star", "$w^*$")):
             x = data[name].values
             ax.plot(x, data[f"left_{name}"], "o", color=INK, markersize=3.5, label="flow")
             look = {"color": BRIGHT[2], "linestyle": (0, (4, 2)), "linewidth": 1.0}
             ax.plot(x, data[f"limit_{name}"], label=r"$L\to\infty$", **look)
-            ax.set_xlabel(label)
-            ax.set_ylabel(r"$L_{\mathrm{IH}}$ at the plateau / its start")
+            ax.set(xlabel=label, ylabel=r"$L_{\mathrm{IH}}$ at the plateau / its start")
             ax.set_ylim(
                 0.0, 1.15 * np.nanmax([data[f"{kind}_{name}"] for kind in ("left", "limit")])
             )

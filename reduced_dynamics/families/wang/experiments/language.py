@@ -7,17 +7,15 @@ import numpy as np
 from reduced_dynamics.core.crossings import first_reach
 from reduced_dynamics.experiments.experiment import Conclusion, Experiment
 from reduced_dynamics.experiments.finding import Finding, holds
-from reduced_dynamics.experiments.setting import Setting
+from reduced_dynamics.experiments.setting import Setting, of_parameters
 from reduced_dynamics.families.wang.full.language_training import (
     COORDINATES,
-    PRECISIONS,
     LanguageConfig,
     corpus,
     train_language,
 )
 from reduced_dynamics.families.wang.plateau import SHOULDER, SLOW, plateaus
 from reduced_dynamics.plotting.style import BRIGHT, REST_INK, finish, grid, style
-from reduced_dynamics.training.optimisers import OPTIMISERS
 
 #: Colour, dash and label of each norm: colours for the kind of parameter, dashes for the layer.
 LOOKS = {
@@ -30,19 +28,16 @@ LOOKS = {
 ROWS = 220
 
 SETTINGS = (
-    Setting("text", None, "file to train on, UTF-8; without one what Python ships", kind="text"),
-    Setting("d", 64, "width of the stream", 32, 8, kind="int", low=1),
-    Setting("H", 2, "heads a layer; H divides d", kind="int", low=1),
-    Setting("L", 64, "characters that a prediction may look back on", 32, 8, kind="int", low=2),
-    Setting("batch", 16, "windows a step", 16, 4, kind="int", low=1),
-    Setting("learning_rate", 0.5, "", 0.6, low=0),
-    Setting("steps", 12_000, "of training", 7000, 40, kind="int", low=1),
-    Setting("optimiser", "sgd", "", kind="choice", choices=tuple(OPTIMISERS)),
-    Setting("init_scale", 0.1, "matrices start with N(0, init_scale²/d) entries", 0.15, low=0),
-    Setting("slope", 0.01, "start of every positional slope"),
-    Setting("precision", "single", "", kind="choice", choices=tuple(PRECISIONS)),
+    *of_parameters(
+        LanguageConfig.settable(
+            *("text", "d", "H", "L", "batch", "learning_rate", "steps", "optimiser"),
+            *("init_scale", "slope", "precision"),
+        ),
+        d=(64, 32, 8), L=(64, 32, 8), batch=(16, 16, 4), learning_rate=(0.5, 0.6, 0.6),
+        steps=(12_000, 7000, 40), init_scale=(0.1, 0.15, 0.15),
+    ),
     Setting("seed", 0, "of weights and windows", kind="int", low=0),
-)
+)  # fmt: skip
 
 
 def parts(settings):
@@ -139,7 +134,7 @@ def judge(numbers):
             "{separation:.1f} times as late as the last ‖p‖ has reached half",
             holds(numbers["first_dot_product"] > numbers["last_position"]),
         ),
-        Finding(said, holds(flat), why="" if flat else "a plateau would be {slow:.0%} or less"),
+        Finding(said, holds(flat), why="a plateau would be {slow:.0%} or less"),
         Finding(
             "held-out loss {loss_start:.3f} → {loss_end:.3f} nats a character; counting "
             "characters gives {entropy:.3f}, counting pairs {bigram:.3f}; plateaus in all: "
@@ -173,17 +168,13 @@ def draw(result):
         left.set_ylabel("held-out loss (nats / character)")
         for name, (colour, dash, label) in LOOKS.items():
             middle.plot(t, data[name], color=colour, linestyle=dash, label=label)
-        middle.set_ylabel("norm")
-        middle.set_ylim(bottom=0.0)
+        middle.set(ylabel="norm", ylim=(0.0, None))
         right.plot(t, data["copying"], color=BRIGHT[2], label="layer 1: previous token")
         share = data["matching"] / result.data["matching"].values.max()
         right.plot(t, share, color=BRIGHT[3], label="layer 2: matches / largest")
-        right.set_ylim(0.0, 1.05)
-        right.set_ylabel("attention")
+        right.set(ylim=(0.0, 1.05), ylabel="attention")
         for ax in axes[0]:
-            ax.set_xscale("log")
-            ax.set_xlim(1.0, t[-1])
-            ax.set_xlabel("training step")
+            ax.set(xscale="log", xlim=(1.0, t[-1]), xlabel="training step")
             if numbers["plateau"]:
                 ends = numbers["plateau"]["start"], numbers["plateau"]["end"]
                 ax.axvspan(*ends, color="#E3E3E3", linewidth=0, zorder=0)

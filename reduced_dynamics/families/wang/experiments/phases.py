@@ -83,8 +83,7 @@ def judge(numbers):
             + ("stays where it is: at " if stays else "does not stay where it is: it falls to ")
             + "{L_IH_part_at_plateau:.1%} of its start",
             holds(stays),
-            why="" if stays else
-            "h moves at w = 0; the plateau is that of the saddle; see wang.early-drop",
+            why="h moves at w = 0; the plateau is that of the saddle; see wang.early-drop",
         ),
         Finding(
             "w_Q² − w_K² is conserved: it drifts by {balance_drift:.1e} at most",
@@ -97,7 +96,7 @@ def judge(numbers):
             "{largest_error[value]:.3f} ({largest_error[coordinate]})"
         ),
         Finding("late, L_G4 · 4t = {four_t_L_G4:.3f} at t = {t_end:.0f}, which tends to 1"),
-    ]  # fmt: skip
+    ]
 
 
 def draw(result):

@@ -81,21 +81,20 @@ def judge(numbers):
             "the probing distance falls in every run, from {probing_start:.3f} to "
             "{probing_end:.2g} (by a factor of {least_fall:.0f} at least)",
             holds(numbers["probing_largest_end"] < numbers["read"]),
-            why="" if numbers["probing_largest_end"] < numbers["read"] else
-            "a run still misses {probing_largest_end:.2g} of the tokens at the end; read off means "
-            "less than {read:g}",
+            why="a run still misses {probing_largest_end:.2g} of the tokens at the end; read off "
+            "means less than {read:g}",
         ),
         Finding(
             "the head is learned in {learnt} of {of} runs; error at the end {error_end:.4f} (a "
             "predictor that compares all but one token leaves {last_level:.3f})",
             holds(learnt == of),
-            why="" if learnt == of else "within {steps} steps",
+            why="within {steps} steps",
         ),
         Finding(
             "the token that keys need beside the query's, x_{{s−n+1}}, is missed by {oldest:.2g} "
             "at the end (median)"
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _first_below(t, values, level):
@@ -121,9 +120,7 @@ def draw(result):
         left.set_ylabel("error / that of the answer 0")
         right.set_ylabel("missed by a linear probe of layer 1")
         for ax in (left, right):
-            ax.set_yscale("log")
-            ax.set_xlim(0.0, t[-1])
-            ax.set_xlabel("training step")
+            ax.set(yscale="log", xlim=(0.0, t[-1]), xlabel="training step")
         left.set_ylim(top=2.0)
         right.set_ylim(top=1.6)
         _label_log(right, ends)
@@ -145,8 +142,7 @@ def _label_log(ax, curves):
     """The labels of `label_ends` on a logarithmic axis: placed on a linear twin."""
     twin = ax.twinx()
     low, high = ax.get_ylim()
-    twin.set_ylim(np.log10(low), np.log10(high))
-    twin.set_xlim(ax.get_xlim())
+    twin.set(ylim=(np.log10(low), np.log10(high)), xlim=ax.get_xlim())
     twin.set_axis_off()
     label_ends(twin, [(np.log10(values), text, colour) for values, text, colour in curves])
 

@@ -160,10 +160,10 @@ def judge(numbers):
                 measured=Measured(
                     law["measured"], interval=(low, high) if known else None, n=len(law["values"])
                 ),
-                why="" if verdict == "agrees" else "the prediction leaves out the time until h has "
-                "risen, and how growth slows down at the end",
+                why="the prediction leaves out the time until h has risen, and how growth slows "
+                "down at the end",
             )
-        )  # fmt: skip
+        )
     return findings
 
 
@@ -189,8 +189,7 @@ def _panel(ax, law: Law, found, predicted) -> None:
         fitted = found["intercept"] + found["measured"] * x
         text = f"slope {found['measured']:.1f}, predicted {found['predicted']:.1f}"
     else:
-        ax.set_xscale("log")
-        ax.set_yscale("log")
+        ax.set(xscale="log", yscale="log")
         ax.set_xticks(x, [f"{value:g}" for value in x], minor=False)
         ax.minorticks_off()
         fitted = np.exp(found["intercept"]) * x ** found["measured"]

@@ -1,6 +1,7 @@
 """wang.sequences: how far the flow of finitely many sequences is from the reduced flow."""
 
 import math
+from functools import partial
 
 from reduced_dynamics.experiments.experiment import Experiment
 from reduced_dynamics.experiments.finding import Finding, Measured, near
@@ -44,10 +45,6 @@ def work(settings, job, context):
     return kept | {"details": comparisons.details(found)}
 
 
-def conclude(settings, outcomes):
-    return comparisons.conclude(STUDY, settings, outcomes)
-
-
 def judge(numbers):
     return [
         _power(numbers, "error", "the error (root mean square over time of the distance)"),
@@ -67,10 +64,10 @@ def _power(numbers, name, said):
         verdict,
         claim="independent sequences: M^−½",
         measured=Measured(law["exponent"], law["error"], n=len(numbers["values"])),
-        why="" if verdict == "agrees" else "{seeds} draws at each M do not tell the power "
-        "better" if verdict == "not decided" else "errors of few draws scatter; more "
-        "seeds tell",
-    )  # fmt: skip
+        why="{seeds} draws at each M do not tell the power better"
+        if verdict == "not decided"
+        else "errors of few draws scatter; more seeds tell",
+    )
 
 
 EXPERIMENT = Experiment.of(
@@ -83,6 +80,6 @@ EXPERIMENT = Experiment.of(
     "root mean square over time of the distance over all coordinates, and by which part T_half is "
     "early or late, of every run; lines, power laws through the root mean squares over the seeds. "
     "Middle: the distance over training; right: the loss; means over the seeds.",
-    draw=STUDY.draw,
+    conclude=partial(comparisons.conclude, STUDY),
     cost={"full": 230, "quick": 46},
 )

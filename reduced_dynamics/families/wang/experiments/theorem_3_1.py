@@ -6,16 +6,10 @@ from reduced_dynamics.experiments.experiment import Experiment
 from reduced_dynamics.experiments.finding import Finding, holds
 from reduced_dynamics.experiments.setting import Setting
 from reduced_dynamics.families.wang.approximation import tables
-from reduced_dynamics.families.wang.approximation.constructions import (
-    score_bound,
-    shift_bound,
-    theorem_3_1,
-)
+from reduced_dynamics.families.wang.approximation.constructions import theorem_3_1
 from reduced_dynamics.families.wang.approximation.kernels import KERNELS
 from reduced_dynamics.families.wang.approximation.shifts import copy
-from reduced_dynamics.families.wang.approximation.supremum import largest, sample
 from reduced_dynamics.families.wang.approximation.tables import Table, logarithm, slope
-from reduced_dynamics.families.wang.approximation.targets import induction_head
 from reduced_dynamics.plotting.style import BRIGHT
 
 _COLUMNS = ("kernel", "p", "L", "sampled", "searched", "bound", "rate")
@@ -46,19 +40,10 @@ def parts(settings):
 def work(settings, part, context):
     kind, p, L = part
     W = settings.strength * np.eye(settings.d)
-    rng = tables.rng(settings, 31, L)
-    sampled, searched = largest(
-        theorem_3_1(W, kind, p),
-        lambda X: induction_head(X, W),
-        sample(settings.samples, L, settings.d, rng),
-        settings.rounds,
-        rng,
-    )
     # Layer 2 reads the copies made at positions up to L − 1, over at most L − 2 tokens.
     shift = copy(kind, p, L - 2).error
-    # The query is the last token itself, whose d entries need no shift.
-    bound = score_bound(shift_bound(W, shift, settings.d))
-    return [kind, p, L, sampled, searched, bound, float(np.exp(RATES[kind] * p))]
+    errors = tables.induction_errors(settings, theorem_3_1(W, kind, p), W, L, shift, 31, L)
+    return [kind, p, L, *errors, float(np.exp(RATES[kind] * p))]
 
 
 def conclude(settings, outcomes):

@@ -8,15 +8,9 @@ from reduced_dynamics.experiments.experiment import Experiment
 from reduced_dynamics.experiments.finding import Finding, holds
 from reduced_dynamics.experiments.setting import Setting
 from reduced_dynamics.families.wang.approximation import shifts, tables
-from reduced_dynamics.families.wang.approximation.constructions import (
-    score_bound,
-    shift_bound,
-    theorem_3_3,
-)
+from reduced_dynamics.families.wang.approximation.constructions import theorem_3_3
 from reduced_dynamics.families.wang.approximation.shifts import ROUNDING, Shifts
-from reduced_dynamics.families.wang.approximation.supremum import largest, sample
 from reduced_dynamics.families.wang.approximation.tables import Table, logarithm, slope
-from reduced_dynamics.families.wang.approximation.targets import induction_head
 from reduced_dynamics.plotting.style import BRIGHT
 
 #: Errors below this part of the bound are no longer told apart by the linear program.
@@ -111,18 +105,10 @@ def start(settings, n, bound, heads):
             "error": all_lags.error}  # fmt: skip
 
 
-def _errors(settings, one: Shifts, L: int) -> tuple[float, float, float]:
-    m = (one.n - 1) * settings.d
-    W = settings.strength * np.eye(m)
-    rng = tables.rng(settings, 33, one.n, L)
-    sampled, searched = largest(
-        theorem_3_3(W, one, settings.d),
-        lambda X: induction_head(X, W, one.n),
-        sample(settings.samples, L, settings.d, rng),
-        settings.rounds,
-        rng,
-    )
-    return sampled, searched, score_bound(shift_bound(W, one.error, settings.d))
+def _errors(settings, one: Shifts, L: int) -> list[float]:
+    W = settings.strength * np.eye((one.n - 1) * settings.d)
+    model = theorem_3_3(W, one, settings.d)
+    return tables.induction_errors(settings, model, W, L, one.error, 33, one.n, L)
 
 
 def conclude(settings, outcomes):
@@ -281,8 +267,7 @@ def draw(result):
                 label = f"$n$ = {n}, $B$ = {_power(bound)}"
                 tables.marks(left, H, np.maximum(errors, ROUNDING), k, label)
                 k += 1
-        left.set_xlabel("heads $H$")
-        left.set_ylabel(r"error of the shifts, $\ell_1$")
+        left.set(xlabel="heads $H$", ylabel=r"error of the shifts, $\ell_1$")
         # One head copies one token exactly: n = 2 has no curve.
         for k, n in enumerate([n for n in total.values("n") if n > 2]):
             part = total.where(n=n)
@@ -291,14 +276,12 @@ def draw(result):
             middle.plot(H, part.column("bound"), color=BRIGHT[k], **tables.PROVED)
         for ax in (left, middle):
             ax.xaxis.get_major_locator().set_params(integer=True)
-        middle.set_xlabel("heads $H$ (dashed: proved)")
-        middle.set_ylabel(r"error of IH$_n$")
+        middle.set(xlabel="heads $H$ (dashed: proved)", ylabel=r"error of IH$_n$")
         S = of_start.column("S")
         for k, name in enumerate(of_start.columns[1:]):
             tables.marks(right, S, of_start.column(name), k, name)
         right.set_xscale("log", base=2)
-        right.set_xlabel("tokens seen $S$")
-        right.set_ylabel(r"error of the shifts over $S$")
+        right.set(xlabel="tokens seen $S$", ylabel=r"error of the shifts over $S$")
         for ax in axes:
             if ax.get_legend_handles_labels()[0]:
                 tables.key(ax)

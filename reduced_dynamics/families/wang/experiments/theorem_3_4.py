@@ -204,8 +204,7 @@ def draw(result):
             part = rank.where(similarity=name)
             x, y = part.column("rank"), part.column("error")
             tables.marks(left, x, y, colours[name, 2], name)
-        left.set_xlabel("rank $r$")
-        left.set_ylabel("error of $g$")
+        left.set(xlabel="rank $r$", ylabel="error of $g$")
         for case in width.values("similarity", "n"):
             part = width.where(similarity=case[0], n=case[1])
             x, y = part.column("width"), part.column("error")
@@ -221,8 +220,7 @@ def draw(result):
             part = total.where(similarity=case[0], n=case[1], width=widest)
             x, y = part.column("rank"), part.column("searched")
             tables.marks(right, x, y, colours[case], label(*case))
-        right.set_xlabel(f"rank $r$, at $M$ = {widest}")
-        right.set_ylabel(r"error of GIH$_n$")
+        right.set(xlabel=f"rank $r$, at $M$ = {widest}", ylabel=r"error of GIH$_n$")
         for ax in axes:
             tables.key(ax)
 

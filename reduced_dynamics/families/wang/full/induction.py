@@ -49,17 +49,11 @@ class Weights(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What the model makes of B sequences.
+    """What the model makes of B sequences: `output`, shape (B, d).
 
-    Attributes
-    ----------
-    output : ndarray, shape (B, d)
-    attention1 : ndarray, shape (B, H, L − n + 1, L)
-        Of the rows s = n … L, over all tokens.
-    first : ndarray, shape (B, L − n + 1, D)
-        y_s, layer 1's output at s = n … L.
-    attention2 : ndarray, shape (B, H', L − n)
-        Of row L, over s = n … L − 1.
+    `attention1` of the rows s = n … L, over all tokens, has shape (B, H, L − n + 1, L), `first`,
+    layer 1's output y_s there, (B, L − n + 1, D), and `attention2` of row L, over s = n … L − 1,
+    (B, H', L − n).
     """
 
     output: np.ndarray
@@ -78,24 +72,12 @@ def initial_weights(
     rng: np.random.Generator,
     content: bool = True,
 ) -> Weights:
-    """A random start.
+    """A random start, of sizes (n, L, d), heads (H, H') and width D.
 
-    Parameters
-    ----------
-    sizes : (n, L, d)
-    heads : (H, H')
-    width : int
-        D.
-    encoding : {"linear", "log", "free"}
-    init_scale : float
-        Matrices have iid N(0, init_scale²/D) entries; E has N(0, 1/d).
-    slopes : (low, high)
-        Layer 1's slopes are uniform in this interval (of ``free``: the slope of the line at
-        which its scores start). Those of layer 2 start at 0.
-    rng : numpy.random.Generator
-    content : bool
-        Whether layer 1 attends by content as well as by position; if not, Q1 and K1 are 0, where
-        their gradients vanish, so that they stay 0.
+    Matrices have iid N(0, init_scale²/D) entries; E has N(0, 1/d). Layer 1's slopes are uniform in
+    the interval `slopes` (of ``free``: the slope of the line at which its scores start); those of
+    layer 2 start at 0. Without `content` Q1 and K1 are 0, where their gradients vanish, so that
+    they stay 0.
     """
     n, L, d = sizes
     H, second = heads
@@ -136,29 +118,11 @@ def loss_and_gradient(
     encoding: str = "linear",
     skip: bool = True,
 ) -> tuple[float, Weights]:
-    """½ ‖output − target‖², averaged over the sequences, and its gradient.
-
-    Raises
-    ------
-    InputError
-        If the encoding is unknown.
-    """
+    """½ ‖output − target‖², averaged over the sequences, and its gradient; see `forward`."""
     outcome, kept = _forward(weights, x, n, encoding, skip)
     error = outcome.output - target
     loss = 0.5 * float(np.mean((error * error).sum(axis=1)))
     return loss, _backward(weights, x, n, encoding, skip, outcome, kept, error / len(x))
-
-
-class _Kept(NamedTuple):
-    """Intermediates of the forward pass, named as in `_forward`."""
-
-    M: np.ndarray
-    C: np.ndarray
-    G: np.ndarray
-    attended: np.ndarray
-    key: np.ndarray
-    through: np.ndarray
-    m: np.ndarray
 
 
 def _scores(p: np.ndarray, encoding: str, count: int) -> np.ndarray:
@@ -183,6 +147,7 @@ def _scores_gradient(d_scores: np.ndarray, p: np.ndarray, encoding: str) -> np.n
 
 
 def _forward(weights, x, n, encoding, skip):
+    """The outcome, and what `_backward` needs beside it, under the same names there."""
     B, L, d = x.shape
     E = weights.embedding
     H, D = len(weights.Q1), len(E)
@@ -206,19 +171,20 @@ def _forward(weights, x, n, encoding, skip):
     if skip:
         m += last
     outcome = Outcome(m @ weights.readout.T, A1, first, A2)
-    return outcome, _Kept(M, C, G, attended, key, through, m)
+    return outcome, (C, G, attended, key, through, m)
 
 
 def _backward(weights, x, n, encoding, skip, outcome, kept, d_output):
     d = x.shape[2]
     E = weights.embedding
     H, D = len(weights.Q1), len(E)
+    C, G, attended, key, through, m = kept
     A2, first = outcome.attention2, outcome.first
     last, seen = first[:, -1], first[:, :-1]
 
-    d_readout = d_output.T @ kept.m
+    d_readout = d_output.T @ m
     d_m = d_output @ weights.readout
-    d_V2 = (kept.through.transpose(1, 2, 0) @ d_m).swapaxes(1, 2)
+    d_V2 = (through.transpose(1, 2, 0) @ d_m).swapaxes(1, 2)
     d_through = (d_m @ weights.V2).swapaxes(0, 1)
     d_scores = d_through @ seen.swapaxes(1, 2)
     d_scores -= (A2 * d_scores).sum(axis=2, keepdims=True)
@@ -227,16 +193,16 @@ def _backward(weights, x, n, encoding, skip, outcome, kept, d_output):
     d_key = (d_scores @ seen).swapaxes(0, 1)
     d_G = last.T @ d_key
     d_first = np.empty_like(first)
-    d_first[:, :-1] = A2.swapaxes(1, 2) @ d_through + d_scores.swapaxes(1, 2) @ kept.key
-    d_first[:, -1] = (d_key @ kept.G.swapaxes(1, 2)).sum(axis=0)
+    d_first[:, :-1] = A2.swapaxes(1, 2) @ d_through + d_scores.swapaxes(1, 2) @ key
+    d_first[:, -1] = (d_key @ G.swapaxes(1, 2)).sum(axis=0)
     if skip:
         d_first[:, -1] += d_m
 
     rows = d_first.reshape(-1, D)
     d_E = rows.T @ x[:, n - 1 :].reshape(-1, d)
-    d_C = rows.T @ kept.attended.reshape(-1, H * d)
-    d_attended = (rows @ kept.C).reshape(kept.attended.shape)
-    d_M, d_R1 = _attend_gradient(x, outcome.attention1, kept.attended, d_attended, n - 1)
+    d_C = rows.T @ attended.reshape(-1, H * d)
+    d_attended = (rows @ C).reshape(attended.shape)
+    d_M, d_R1 = _attend_gradient(x, outcome.attention1, attended, d_attended, n - 1)
     d_p1 = _scores_gradient(d_R1, weights.p1, encoding)
 
     d_VE = d_C.reshape(D, H, d).swapaxes(0, 1)
@@ -265,16 +231,8 @@ def _backward(weights, x, n, encoding, skip, outcome, kept, d_output):
 def _attend(x, M, R, first):
     """Layer 1's attention of rows `first` … L − 1 (from 0) to the tokens before each.
 
-    Parameters
-    ----------
-    x : ndarray, shape (B, L, d)
-    M : ndarray, shape (H, d, d)
-    R : ndarray, shape (H, L − 1)
-
-    Returns
-    -------
-    A : ndarray, shape (B, H, L − first, L)
-    attended : ndarray, shape (B, L − first, H, d)
+    For x of shape (B, L, d), M (H, d, d) and R (H, L − 1): the attention, (B, H, L − first, L), and
+    what is attended, (B, L − first, H, d).
     """
     B, L, d = x.shape
     H = len(M)

@@ -17,11 +17,13 @@ from reduced_dynamics.families.wang.approximation.targets import induction_head
 from reduced_dynamics.families.wang.full import induction
 from reduced_dynamics.families.wang.full import induction_task as task
 from reduced_dynamics.families.wang.full.induction import ENCODINGS, Weights
+from reduced_dynamics.families.wang.full.language import slopes
 from reduced_dynamics.training import hold, loop
 from reduced_dynamics.training.model import Model
+from reduced_dynamics.training.optimisers import OPTIMISERS
 from reduced_dynamics.training.recorder import Recorder
 from reduced_dynamics.training.schedule import Constant, Cosine, Schedule
-from reduced_dynamics.training.settings import Settings, one_of
+from reduced_dynamics.training.settings import Settings, told
 from reduced_dynamics.training.source import Fresh
 
 SCHEDULES = ("cosine", "constant")
@@ -44,55 +46,33 @@ _SHARPEST = 1e6
 class InductionConfig(Settings):
     """How to train the two-layer transformer on IH_n; what all trainings share is in `Settings`.
 
-    Its time is the number of steps.
-
-    Attributes
-    ----------
-    n : int
-        The target compares n − 1 tokens.
-    H, H2 : int
-        Heads of layer 1 and of layer 2.
-    D : int
-        Width of the residual stream.
-    L, d : int
-        Length of the sequences and dimension of their tokens.
-    w_star : float
-        The teacher is W* = w* · identity.
-    encoding : {"linear", "log", "free"}
-        The relative positional encoding: see `induction`.
-    content : bool
-        Whether layer 1 attends by content as well as by position.
-    skip : bool
-        Whether layer 2 has a skip connection, as layer 1 does.
-    training : {"joint", "layer2"}
-        Whether both layers learn.
-    schedule : {"cosine", "constant"}
-        Whether the learning rate falls to 0 along a cosine.
-    init_scale : float
-        Initial matrices have iid N(0, init_scale²/D) entries.
-    slope : float
-        Layer 1's slopes start uniform between 0 and this.
+    Its time is the number of steps. The encodings are those of `induction`.
     """
 
-    n: int = 4
-    H: int = 8
-    D: int = 8
-    H2: int = 1
-    L: int = 16
-    d: int = 1
-    w_star: float = 1.0
-    encoding: str = "linear"
-    content: bool = True
-    skip: bool = True
-    training: str = "joint"
-    batch: int = 128
-    learning_rate: float = 0.02
-    schedule: str = "cosine"
-    steps: int | None = 8000
-    optimiser: str = "adam"
-    init_scale: float = 0.5
-    slope: float = 2.0
-    record: int | tuple[float, ...] = 100
+    n: int = told(4, "the target IH_n compares n − 1 tokens", low=2)
+    H: int = told(8, "heads of layer 1", low=1)
+    D: int = told(8, "width of the residual stream", low=1)
+    H2: int = told(1, "heads of layer 2", low=1)
+    L: int = told(16, "tokens of a sequence", low=4)
+    d: int = told(1, "dimension of a token", low=1)
+    w_star: float = told(1.0, "the teacher is W* = w* · identity", low=-1e6)
+    encoding: str = told(
+        "linear", "positional: a slope times the lag, or times its logarithm, or a number a lag",
+        choices=ENCODINGS,
+    )  # fmt: skip
+    content: bool = told(True, "whether layer 1 attends by content as well as by position")
+    skip: bool = told(True, "whether layer 2 has a skip connection")
+    training: str = told("joint", "which layers learn", choices=tuple(TRAINED))
+    batch: int = told(128, "fresh sequences a step", low=1)
+    learning_rate: float = told(0.02, "of the first step", low=0)
+    schedule: str = told("cosine", "of the learning rate", choices=SCHEDULES)
+    steps: int | None = told(8000, "of training", low=1)
+    optimiser: str = told("adam", "how it descends", choices=tuple(OPTIMISERS))
+    init_scale: float = told(0.5, "matrices start with N(0, init_scale²/D) entries", low=0)
+    slope: float = told(2.0, "layer 1's slopes start uniform between 0 and this", low=0)
+    record: int | tuple[float, ...] = told(
+        100, "even intervals at which error and probing distance are measured", low=1
+    )
 
     PARAMETERS = ("n", "H", "D", "H2", "L", "d", "w_star", "encoding", "content", "skip")
 
@@ -111,9 +91,6 @@ class InductionConfig(Settings):
             )
         if not 0.0 <= self.slope < np.inf:
             raise InputError(f"slope must be 0 or a positive number, not {self.slope!r}")
-        one_of("encoding", self.encoding, ENCODINGS)
-        one_of("schedule", self.schedule, SCHEDULES)
-        one_of("training", self.training, TRAINED)
         super().__post_init__()
         self._check_memory()
 
@@ -145,20 +122,14 @@ class InductionConfig(Settings):
 def train_induction(
     config: InductionConfig, progress: Progress = silent, checkpoint=None
 ) -> tuple[Trajectory, Weights]:
-    """Train on IH_n.
+    """Train on IH_n: a trajectory over the steps, and the last weights.
 
-    `progress`, `checkpoint` and the errors are those of `training.loop.train`.
-
-    Returns
-    -------
-    Trajectory
-        Against the number of steps: the coordinates `probe_0` … `probe_{n−1}`, the part of x_{s−k}
-        that no linear map reads off layer 1's output at s (see `probe`), and the minibatch loss;
-        observables `error`, the mean squared error over E ‖IH_n‖² on 1024 sequences that are
-        never trained on (1 for a model that answers 0), `probing_distance`, the mean of all
-        coordinates but the last, and with a slope to every head the slopes `p1_1` …, `p2_1` ….
-    Weights
-        At the end.
+    It has the coordinates `probe_0` … `probe_{n−1}`, the part of x_{s−k} that no linear map reads
+    off layer 1's output at s (see `probe`), and the minibatch loss; as observables `error`, the
+    mean squared error over E ‖IH_n‖² on 1024 sequences that are never trained on (1 for a model
+    that answers 0), `probing_distance`, the mean of all coordinates but the last, and with a slope
+    to every head the slopes `p1_1` …, `p2_1` …. `progress`, `checkpoint` and the errors are those
+    of `training.loop.train`.
     """
     of_weights, of_batches, of_tests = config.streams(3)
     start = induction.initial_weights(
@@ -188,16 +159,10 @@ def _measure(form, held_out, weights: Weights) -> dict[str, float]:
     x, target = held_out
     outcome = induction.forward(weights, x, **form)
     probed = probe(outcome.first, x, form["n"])
-    slopes = {
-        f"p{layer}_{h}": float(slope)
-        for layer, p in ((1, weights.p1), (2, weights.p2))
-        for h, slope in enumerate(p, start=1)
-        if form["encoding"] != "free"
-    }
     return {
         "error": float(np.sum((outcome.output - target) ** 2) / np.sum(target**2)),
         "probing_distance": float(probed[:-1].mean()),
-        **slopes,
+        **({} if form["encoding"] == "free" else slopes(weights.p1, weights.p2)),
         **{f"probe_{k}": float(missed) for k, missed in enumerate(probed)},
     }
 
@@ -207,19 +172,10 @@ def probe(rows: np.ndarray, x: np.ndarray, n: int) -> np.ndarray:
 
     The linear map of least squares from layer 1's output y_s to x_s, x_{s−1}, … x_{s−n+1}, one for
     all s = n … L, and of each token the part of its mean square that the map misses: 0 if it can
-    be read off exactly, 1 if nothing of it can.
+    be read off exactly, 1 if nothing of it can. `rows` is `Outcome.first`; x has shape (B, L, d).
 
-    Parameters
-    ----------
-    rows : ndarray, shape (B, L − n + 1, D)
-        `Outcome.first`.
-    x : ndarray, shape (B, L, d)
-
-    Returns
-    -------
-    ndarray, shape (n,)
-        The mean of the first n − 1 is the probing distance of arXiv 2410.11474, Figure 3, to
-        X_{s−n+2:s}: what the query needs. Keys need the last as well.
+    Of the n numbers, the mean of the first n − 1 is the probing distance of arXiv 2410.11474,
+    Figure 3, to X_{s−n+2:s}: what the query needs. Keys need the last as well.
     """
     L, d = x.shape[1:]
     wanted = np.concatenate([x[:, n - 1 - k : L - k] for k in range(n)], axis=2).reshape(-1, n * d)

@@ -91,11 +91,7 @@ def initial_weights(
 def forward(weights: Weights, tokens: np.ndarray) -> Outcome:
     """Predict token i + 1 from the tokens up to i.
 
-    Parameters
-    ----------
-    weights : Weights
-    tokens : ndarray of int, shape (B, L + 1)
-        The last one is only ever a target.
+    `tokens` are whole numbers, shape (B, L + 1); the last one is only ever a target.
     """
     loss, _, _, first, second = _run(weights, tokens)
     return Outcome(loss, first.attention, second.attention)
@@ -194,29 +190,27 @@ def norms(weights: Weights) -> tuple[float, float, float, float]:
 
     In the order position 1, dot product 1, position 2, dot product 2; Frobenius norms.
     """
-    found = []
-    for layer in weights.layers:
-        found.append(float(np.linalg.norm(layer.p)))
-        found.append(float(np.hypot(np.linalg.norm(layer.Q), np.linalg.norm(layer.K))))
-    return tuple(found)
+    norm = np.linalg.norm
+    each = ((norm(layer.p), np.hypot(norm(layer.Q), norm(layer.K))) for layer in weights.layers)
+    return tuple(float(found) for pair in each for found in pair)
+
+
+def slopes(*layers: np.ndarray) -> dict[str, float]:
+    """The positional slopes of every layer's heads by name: ``p1_1``, …, ``p2_1``, …"""
+    return {
+        f"p{layer}_{h}": float(slope)
+        for layer, found in enumerate(layers, start=1)
+        for h, slope in enumerate(found, start=1)
+    }
 
 
 def induction(outcome: Outcome, tokens: np.ndarray) -> tuple[float, float]:
     """How much the attention is that of an induction head; means over rows and the best head.
 
-    Parameters
-    ----------
-    outcome : Outcome
-    tokens : ndarray of int, shape (B, L + 1)
-        Those of the outcome.
-
-    Returns
-    -------
-    copying : float
-        Attention of layer 1 on the previous token, of the head with most of it.
-    matching : float
-        Attention of layer 2 on rows whose previous token is the query's own, over what even
-        attention would put there; of the head with most of it, over rows that have a match.
+    Of an outcome and its tokens, shape (B, L + 1): copying, the attention of layer 1 on the
+    previous token, of the head with most of it; and matching, the attention of layer 2 on rows
+    whose previous token is the query's own, over what even attention would put there, of the head
+    with most of it, over rows that have a match.
     """
     seen = tokens[:, :-1]
     copying = np.diagonal(outcome.attention1, offset=-1, axis1=2, axis2=3).mean(axis=(0, 2)).max()

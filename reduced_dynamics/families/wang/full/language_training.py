@@ -21,8 +21,9 @@ from reduced_dynamics.families.wang.full.language import Weights
 from reduced_dynamics.io import files
 from reduced_dynamics.training import hold, loop
 from reduced_dynamics.training.model import Model
+from reduced_dynamics.training.optimisers import OPTIMISERS
 from reduced_dynamics.training.recorder import Recorder
-from reduced_dynamics.training.settings import PRECISIONS, Settings, one_of
+from reduced_dynamics.training.settings import PRECISIONS, Settings, told
 from reduced_dynamics.training.source import Fresh
 
 #: Norms of what the layers attend with: see `language.norms`.
@@ -42,33 +43,22 @@ _FEWEST = 200
 class LanguageConfig(Settings):
     """How to train the two-layer language model; what all trainings share is in `Settings`.
 
-    Its time is the number of steps.
-
-    Attributes
-    ----------
-    text : str or None
-        File with the text, UTF-8; None for the one that Python ships.
-    d, H : int
-        Width of the stream, and heads a layer; H divides d.
-    L : int
-        Tokens that a prediction may look back on; a minibatch is of windows of L + 1.
-    init_scale : float
-        Matrices start with iid N(0, init_scale²/d) entries.
-    slope : float
-        Start of every positional slope.
-    precision : {"single", "double"}
+    Its time is the number of steps. A minibatch is of windows of L + 1 tokens.
     """
 
-    text: str | None = None
-    d: int = 64
-    H: int = 2
-    L: int = 64
-    batch: int = 16
-    learning_rate: float = 0.5
-    steps: int | None = 12_000
-    init_scale: float = 0.1
-    slope: float = 0.01
-    precision: str = "single"
+    text: str | None = told(
+        None, "file to train on, UTF-8; without one what Python ships", kind="text"
+    )
+    d: int = told(64, "width of the stream", low=1)
+    H: int = told(2, "heads a layer; H divides d", low=1)
+    L: int = told(64, "characters that a prediction may look back on", low=2)
+    batch: int = told(16, "windows a step", low=1)
+    learning_rate: float = told(0.5, "", low=0)
+    steps: int | None = told(12_000, "of training", low=1)
+    optimiser: str = told("sgd", "", choices=tuple(OPTIMISERS))
+    init_scale: float = told(0.1, "matrices start with N(0, init_scale²/d) entries", low=0)
+    slope: float = told(0.01, "start of every positional slope")
+    precision: str = told("single", "", choices=tuple(PRECISIONS))
 
     PARAMETERS = ("text", "d", "H", "L")
 
@@ -78,7 +68,6 @@ class LanguageConfig(Settings):
             raise InputError(f"H must divide d; {self.H} heads do not divide a width of {self.d}")
         if self.L < 2:
             raise InputError("L must be at least 2: with one token there is nothing to attend to")
-        one_of("precision", self.precision, PRECISIONS)
         super().__post_init__()
         corpus(self.text, self.L)
 
@@ -94,14 +83,9 @@ class LanguageConfig(Settings):
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """A text as tokens.
+    """A text as tokens, whole numbers, in `train` and `held_out`.
 
-    Attributes
-    ----------
-    name : str
-    train, held_out : ndarray of int
-    characters : str
-        One for every token but the last, which stands for all rare characters.
+    `characters` has one for every token but the last, which stands for all rare characters.
     """
 
     name: str
@@ -173,18 +157,12 @@ def _shipped() -> str:
 def train_language(
     config: LanguageConfig, progress: Progress = silent, checkpoint=None
 ) -> tuple[Trajectory, Weights]:
-    """Train on next-character prediction.
+    """Train on next-character prediction: a trajectory over the steps, and the last weights.
 
-    `progress`, `checkpoint` and the errors are those of `training.loop.train`.
-
-    Returns
-    -------
-    Trajectory
-        Against the number of steps: the norms `COORDINATES`, and the minibatch loss in nats a
-        character; observables `held_out_loss`, `copying` and `matching` (`language.induction`) on
-        128 windows of the text's last tenth, and the slopes ``p1_1`` … ``p2_H``.
-    Weights
-        At the end.
+    It has the norms `COORDINATES` and the minibatch loss in nats a character; as observables
+    `held_out_loss`, `copying` and `matching` (`language.induction`) on 128 windows of the text's
+    last tenth, and the slopes ``p1_1`` … ``p2_H``. `progress`, `checkpoint` and the errors are
+    those of `training.loop.train`.
     """
     text = corpus(config.text, config.L)
     of_weights, of_batches, of_tests = config.streams(3)
@@ -213,11 +191,7 @@ def _measure(held_out: np.ndarray, weights: Weights) -> dict[str, float]:
         "held_out_loss": outcome.loss,
         "copying": copying,
         "matching": matching,
-        **{
-            f"p{layer}_{h}": float(slope)
-            for layer, slopes in ((1, weights.p1), (2, weights.p2))
-            for h, slope in enumerate(slopes, start=1)
-        },
+        **language.slopes(weights.p1, weights.p2),
         **dict(zip(COORDINATES, language.norms(weights), strict=True)),
     }
 

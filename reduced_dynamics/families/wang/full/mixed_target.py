@@ -45,13 +45,8 @@ class Scalars(NamedTuple):
 class Target:
     """The target f*.
 
-    Attributes
-    ----------
-    alpha_star : float
-        α*, the weight of the 4-gram component over that of the in-context 2-gram.
-    w_star : float
-    teacher_exponent : int
-        The teacher attends with a* = w_star to this power.
+    `alpha_star`, α*, is the weight of the 4-gram component over that of the in-context 2-gram; the
+    teacher attends with a* = `w_star` to the power `teacher_exponent`.
     """
 
     alpha_star: float = 1.0
@@ -77,16 +72,8 @@ class Target:
 class Attention(NamedTuple):
     """Induction outputs and what their derivatives need, for one block of b sequences.
 
-    Attributes
-    ----------
-    weights : ndarray, shape (N, b)
-        Softmax over s, not normalised.
-    total : ndarray, shape (b,)
-        What they sum to.
-    output : ndarray, shape (b,)
-        o = Σ_s softmax_s(a k_s) x_s.
-    slope : ndarray, shape (b,)
-        ∂o/∂a.
+    `weights` is the softmax over s, not normalised, shape (N, b), and `total` its sum, shape (b,);
+    `output` is o = Σ_s softmax_s(a k_s) x_s and `slope` ∂o/∂a, (b,) each.
     """
 
     weights: np.ndarray
@@ -97,14 +84,7 @@ class Attention(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Some sequences with their targets.
-
-    Attributes
-    ----------
-    tokens : ndarray, shape (L, b)
-    target : ndarray, shape (2, b)
-        f* of every sequence.
-    """
+    """Some sequences, `tokens` of shape (L, b), with their targets f*, shape (2, b)."""
 
     tokens: np.ndarray
     target: np.ndarray
@@ -131,15 +111,7 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """M sequences and their targets, in blocks.
-
-    Attributes
-    ----------
-    L : int
-        Tokens of a sequence.
-    target : Target
-    blocks : tuple of Block
-    """
+    """M sequences of L tokens and their targets, in blocks."""
 
     L: int
     target: Target
@@ -153,10 +125,9 @@ class Sequences:
     @cached_property
     def saddle(self) -> tuple[float, float]:
         """h and the induction loss where it is least for w_Q w_K = 0: the plateau's."""
-        still = [
-            (block.target[1], block.values.mean(axis=0)) for block in self.blocks
-        ]  # equal attention gives the mean of the values
-        wanted, uniform = (np.concatenate(parts) for parts in zip(*still, strict=True))
+        wanted = np.concatenate([block.target[1] for block in self.blocks])
+        # Equal attention gives the mean of the values.
+        uniform = np.concatenate([block.values.mean(axis=0) for block in self.blocks])
         h = (wanted @ uniform) / (uniform @ uniform)
         return float(h), float(0.5 * np.mean((h * uniform - wanted) ** 2))
 
@@ -192,12 +163,8 @@ def assemble(tokens: np.ndarray, target: Target) -> Sequences:
 def recency(p: float, rows: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """softmax(−p·lag), attention by relative position, and its derivative by the parameter p.
 
-    Of the last `rows` of `count` places, each over the places up to itself, which has lag 0.
-
-    Returns
-    -------
-    tuple of ndarray, shape (rows, count)
-        Lower triangular at the right end.
+    Of the last `rows` of `count` places, each over the places up to itself, which has lag 0: shape
+    (rows, count) each, lower triangular at the right end.
     """
     lag = np.arange(count - rows, count)[:, None] - np.arange(count)
     if p == np.inf:
@@ -228,11 +195,7 @@ def loss_and_gradient(
 ) -> tuple[tuple[float, float], Scalars]:
     """The 4-gram and the induction loss, averaged over the sequences, and the sum's gradient.
 
-    Parameters
-    ----------
-    weights : Scalars
-        With p₁ = ∞ the first layer copies, and the derivative by p₁ is 0.
-    sequences : Sequences
+    With p₁ = ∞ the first layer copies, and the derivative by p₁ is 0.
     """
     p1, p, g, w_Q, w_K, h = weights
     pairs, a = sequences.L - 3, w_Q * w_K

@@ -30,7 +30,7 @@ from reduced_dynamics.training.loop import TrainingInterrupted
 from reduced_dynamics.training.model import Model
 from reduced_dynamics.training.optimisers import OPTIMISERS, SGD, Arrays, Optimiser
 from reduced_dynamics.training.recorder import Event, Recorder
-from reduced_dynamics.training.settings import Settings, listed, one_of
+from reduced_dynamics.training.settings import Settings, listed, one_of, told
 from reduced_dynamics.training.source import Fixed, Fresh
 
 #: The scalars that each stage trains; stage II has p₁ = ∞.
@@ -47,25 +47,10 @@ _PORTION = 1 << 16
 class MixedTargetConfig(Settings):
     """How to train the two-layer, two-head network; what all trainings share is in `Settings`.
 
-    Attributes
-    ----------
-    L : int
-        Tokens of a sequence.
-    alpha_star, w_star, teacher_exponent
-        Of the target: see `mixed_target.Target`.
-    sigma_init : float
-        Where every scalar starts.
-    start : mapping of str to float
-        Scalars that start elsewhere.
-    clamp : mapping of str to float
-        Scalars held at a value throughout.
-    training : {"stage1", "stage2", "joint"}
-        Only p₁ moves; all others do, with p₁ = ∞; all six do.
-    sequences : int
-        M: sequences that are drawn once. They are trained on, or, with `batch`, measured on.
-    optimiser : {"sgd", "momentum", "adam", "flow"}
-        "flow" integrates the gradient flow of the M sequences; its steps are only what time is
-        measured in, and recorded times are not rounded to them.
+    Its `PARAMETERS` are those of the reduced system `wang`. The scalars of `start` begin elsewhere
+    than at `sigma_init`, those of `clamp` are held at a value throughout. The M `sequences` are
+    trained on, or, with `batch`, measured on. The optimiser "flow" integrates their gradient flow;
+    its steps are only what time is measured in, and recorded times are not rounded to them.
     """
 
     L: int = 40
@@ -76,7 +61,7 @@ class MixedTargetConfig(Settings):
     start: Mapping[str, float] = field(default_factory=dict)
     clamp: Mapping[str, float] = field(default_factory=dict)
     training: str = "stage2"
-    sequences: int = 4096
+    sequences: int = told(4096, "sequences drawn once", low=1, high=10**9)
     record: int | tuple[float, ...] = 400
 
     PARAMETERS = ("L", "alpha_star", "w_star", "teacher_exponent", "sigma_init", "training")
@@ -153,18 +138,14 @@ def train_mixed_target(
 ) -> tuple[Trajectory, Arrays]:
     """Train the two-layer, two-head network, or integrate its gradient flow.
 
+    The trajectory has the finite scalars at step × learning rate; the loss that is descended, of
+    the M sequences or of a minibatch; as observables `L_G4` and `L_IH`, the two parts of the loss
+    on the M sequences, and `L_IH_over_L_sad`, relative to the saddle w_Q w_K = 0 of those
+    sequences, where h is at its best; and the reduced system's events, interpolated between
+    recorded times. Beside it the scalars at the end, one array.
+
     `progress`, `checkpoint` and the errors are those of `training.loop.train`. The flow takes no
     checkpoint.
-
-    Returns
-    -------
-    Trajectory
-        The finite scalars at step × learning rate; the loss that is descended, of the M sequences
-        or of a minibatch; observables `L_G4` and `L_IH`, the two parts of the loss on the M
-        sequences, and `L_IH_over_L_sad`, relative to the saddle w_Q w_K = 0 of those sequences,
-        where h is at its best; the reduced system's events, interpolated between recorded times.
-    tuple of ndarray
-        One, the scalars at the end.
 
     Raises
     ------
