@@ -52,16 +52,16 @@ def stage_weights(tree, alpha, beta):
     return np.prod([matrix @ stage_weights(b, alpha, beta) for b in tree], axis=0)
 
 
+#: Γ of the classical form, in which the order conditions are stated. There
+#: k_i = h f(z + Σ α_ij k_j) + h J Σ_j Γ_ij k_j (Γ_ii = γ) and U = Γ k; so Γ⁻¹ = 1/γ − C.
+SLOPES = np.linalg.inv(np.eye(tableau.STAGES) / tableau.GAMMA - tableau.C)
+
+
 @pytest.fixture(scope="module")
 def classical():
-    """α, α + Γ and weights of the classical form, in which the order conditions are stated.
-
-    There k_i = h f(z + Σ α_ij k_j) + h J Σ_j Γ_ij k_j (Γ_ii = γ) and U = Γ k; so
-    Γ⁻¹ = 1/γ − C and α = A Γ. Weights are B Γ.
-    """
-    slopes = np.linalg.inv(np.eye(tableau.STAGES) / tableau.GAMMA - tableau.C)
-    alpha = tableau.A @ slopes
-    return alpha, alpha + slopes, tableau.B @ slopes
+    """α, α + Γ and the weights of the classical form."""
+    alpha = tableau.A @ SLOPES
+    return alpha, alpha + SLOPES, tableau.B @ SLOPES
 
 
 def test_there_are_as_many_trees_as_known():
@@ -80,8 +80,7 @@ def test_order_conditions(order, classical):
 
 def test_the_embedded_method_has_order_four_and_not_five(classical):
     alpha, beta, _ = classical
-    slopes = beta - alpha
-    embedded = (tableau.B - np.eye(8)[7]) @ slopes
+    embedded = (tableau.B - np.eye(8)[7]) @ SLOPES
     residual = [
         max(abs(embedded @ stage_weights(t, alpha, beta) - 1 / density(t)) for t in trees(order))
         for order in range(1, 6)
@@ -93,8 +92,7 @@ def test_the_embedded_method_has_order_four_and_not_five(classical):
 @pytest.mark.parametrize("x", [0.25, 0.5, 0.9])
 def test_dense_output_has_order_four(x, classical):
     alpha, beta, weights = classical
-    slopes = beta - alpha
-    inner = [row @ slopes for row in tableau.H]
+    inner = [row @ SLOPES for row in tableau.H]
     at = x * (weights + (1 - x) * (inner[0] + x * (inner[1] + x * inner[2])))
     for order in range(1, 5):
         for tree in trees(order):
@@ -106,7 +104,7 @@ def test_it_is_stiffly_accurate_and_l_stable(classical):
     alpha, beta, weights = classical
     np.testing.assert_allclose(beta[7], weights, atol=1e-13)
     np.testing.assert_allclose(alpha[7], beta[6], atol=1e-13)
-    np.testing.assert_allclose(tableau.classical()[1].diagonal(), tableau.GAMMA, rtol=1e-14)
+    np.testing.assert_allclose(SLOPES.diagonal(), tableau.GAMMA, rtol=1e-14)
 
     def stability(z):
         return 1 + z * weights @ np.linalg.solve(np.eye(8) - z * beta, np.ones(8))
