@@ -54,9 +54,7 @@ def rename(expr: sp.Expr, places: Mapping[str, str]) -> sp.Expr:
 
 def ordered(places: Iterable[str]) -> tuple[str, ...]:
     """Places in the order of loops and of storage: lags ascending, then others, the bank last."""
-    return tuple(
-        sorted(set(places), key=lambda p: (p == BANK, p[0] != "c", len(p), p)),
-    )
+    return tuple(sorted(set(places), key=lambda p: (p == BANK, p[0] != "c", len(p), p)))
 
 
 @dataclass(frozen=True)

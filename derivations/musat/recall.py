@@ -295,11 +295,7 @@ class Recall:
             parameters=(N, q),
             regions=regions,
             stages=tuple(s for s in stages if s != Softmax()),
-            outputs={
-                "loss": self.symbol("loss"),
-                "A": self.symbol("A"),
-                "w": self.symbol("w_q"),
-            },
+            outputs={"loss": self.symbol("loss"), "A": self.symbol("A"), "w": self.symbol("w_q")},
         )
 
     @staticmethod

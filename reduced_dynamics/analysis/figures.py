@@ -33,10 +33,7 @@ TIME = "reduced training time $t$"
 
 
 def draw_plane(
-    plane: Plane,
-    ax: Axes,
-    points: Sequence[FixedPoint] = (),
-    trajectory: Trajectory | None = None,
+    plane: Plane, ax: Axes, points: Sequence[FixedPoint] = (), trajectory: Trajectory | None = None
 ) -> None:
     """A phase portrait: streamlines over the loss, nullclines, fixed points, a run.
 
@@ -62,16 +59,10 @@ def draw_plane(
     filled.set_edgecolor("face")  # no hairlines between the bands of vector output
     if not plane.at_rest:
         speed = np.hypot(plane.u, plane.v)
-        ax.streamplot(
-            plane.x,
-            plane.y,
-            np.ma.masked_invalid(plane.u),
-            np.ma.masked_invalid(plane.v),
-            color=INK,
-            density=0.9,
-            arrowsize=0.7,
-            linewidth=0.4 + 0.8 * np.nan_to_num(speed / np.nanmax(speed)) ** 0.25,
-        )
+        width = 0.4 + 0.8 * np.nan_to_num(speed / np.nanmax(speed)) ** 0.25
+        u, v = np.ma.masked_invalid(plane.u), np.ma.masked_invalid(plane.v)
+        look = {"color": INK, "density": 0.9, "arrowsize": 0.7, "linewidth": width}
+        ax.streamplot(plane.x, plane.y, u, v, **look)
     if not finite.all():
         # Where the equations do not hold.
         outside = np.where(finite, 0.0, 1.0)
@@ -89,16 +80,9 @@ def draw_plane(
     for point in points:
         stable = point.kind.startswith("stable")
         label = point.kind.partition(",")[0]
-        ax.plot(
-            point.state[x_name],
-            point.state[y_name],
-            "o",
-            color=BRIGHT[2],
-            markerfacecolor=BRIGHT[2] if stable else "white",
-            markersize=5,
-            zorder=5,
-            label=label if label not in seen else None,
-        )
+        look = {"color": BRIGHT[2], "markerfacecolor": BRIGHT[2] if stable else "white"}
+        look |= {"markersize": 5, "zorder": 5, "label": label if label not in seen else None}
+        ax.plot(point.state[x_name], point.state[y_name], "o", **look)
         seen.add(label)
     ax.set_xlim(plane.x[0], plane.x[-1])
     ax.set_ylim(plane.y[0], plane.y[-1])

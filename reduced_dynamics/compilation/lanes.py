@@ -157,11 +157,7 @@ def _closed(derivation: Derivation, program: Program) -> str:
         [
             _function(derivation, "lane_values(z, par, out)", program, out, values),
             _function(
-                derivation,
-                "lane_rate(z, par, out, rate_)",
-                first,
-                [*out, *rate],
-                [*values, *rates],
+                derivation, "lane_rate(z, par, out, rate_)", first, [*out, *rate], [*values, *rates]
             ),
             _function(derivation, "lane_jacobian(z, par, matrix_)", second, into, entries),
         ]

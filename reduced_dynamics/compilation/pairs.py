@@ -78,10 +78,7 @@ def _width(columns: int) -> int:
 
 
 def _columns(
-    name: str,
-    with_gradient: Program,
-    live: Sequence[sp.Symbol],
-    parameters: Sequence[sp.Symbol],
+    name: str, with_gradient: Program, live: Sequence[sp.Symbol], parameters: Sequence[sp.Symbol]
 ) -> str:
     """The Hessian of the coordinates `live`, all columns in one pass: one column a lane."""
     width = _width(len(live))

@@ -34,14 +34,7 @@ from reduced_dynamics.compilation.decorators import PLAIN, decorator
 from reduced_dynamics.compilation.exponential import LANES
 from reduced_dynamics.compilation.lowered import Lowered
 from reduced_dynamics.compilation.printing import EXP, computed, numbered, shown, source
-from reduced_dynamics.compilation.statements import (
-    Assign,
-    indent,
-    lines,
-    name,
-    names,
-    replaced,
-)
+from reduced_dynamics.compilation.statements import Assign, indent, lines, name, names, replaced
 
 _DECORATOR = decorator(allocates=True, fastmath="'reassoc', 'contract'")
 

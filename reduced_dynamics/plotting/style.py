@@ -24,11 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: What `save_figure` can write, with the metadata that would make two equal figures differ.
-_FORMATS = {
-    ".png": {},
-    ".pdf": {"CreationDate": None, "ModDate": None},
-    ".svg": {"Date": None},
-}
+_FORMATS = {".png": {}, ".pdf": {"CreationDate": None, "ModDate": None}, ".svg": {"Date": None}}
 
 # STIX comes with matplotlib, so a figure looks the same on every machine.
 _STYLE = {
@@ -331,50 +327,31 @@ def label_ends(ax: Axes, curves: list[tuple[np.ndarray, str, str]]) -> None:
     sizes = np.full(len(ends), LABEL_PITCH)
     places = spread(wanted, sizes, min(0.0, height - sizes.sum()), height)
     for (value, text, colour), want, place in zip(ends, wanted, places, strict=True):
-        ax.annotate(
-            text,
-            xy=(1.0, value),
-            xycoords=ax.get_yaxis_transform(),
-            xytext=(10.0, place - want),
-            textcoords="offset points",
-            ha="left",
-            va="center",
-            fontsize=LABEL_SIZE,
-            color=colour,
-            annotation_clip=False,
-            arrowprops=leader(colour, (0.0, 0.5)),
-        )
+        at, offset = ax.get_yaxis_transform(), (10.0, place - want)
+        label(ax, text, (1.0, value), at, offset, colour, (0.0, 0.5), ha="left", va="center")
 
 
 def key_above(ax: Axes, colours: Mapping[float, Any], title: str, left: float) -> None:
     """Values and the colours of their lines, above the axes, from `left` (1: the axes' width)."""
     from matplotlib.lines import Line2D
 
+    lines = [Line2D([], [], color=colour) for colour in colours.values()]
+    spacing = {"borderaxespad": 0.3, "handlelength": 1.2, "columnspacing": 1.2}
     ax.legend(
-        [Line2D([], [], color=colour) for colour in colours.values()],
-        [f"{value:g}" for value in colours],
-        title=title,
-        title_fontsize=8.0,
-        loc="lower left",
-        bbox_to_anchor=(left, 1.0),
-        borderaxespad=0.3,
-        ncols=len(colours),
-        handlelength=1.2,
-        columnspacing=1.2,
-        alignment="left",
-    )
+        lines, [f"{value:g}" for value in colours], title=title, title_fontsize=8.0,
+        loc="lower left", bbox_to_anchor=(left, 1.0), ncols=len(colours), alignment="left",
+        **spacing,
+    )  # fmt: skip
 
 
-def leader(colour: str, foot: tuple[float, float]) -> dict:
-    """A thin line from a label, beginning at its point `foot`, to what it names."""
-    return {
-        "arrowstyle": "-",
-        "color": colour,
-        "linewidth": 0.5,
-        "shrinkA": 1.0,
-        "shrinkB": 0.0,
-        "relpos": foot,
-    }
+def label(ax: Axes, text: str, xy, coordinates, offset, colour: str, foot, **look) -> None:
+    """A text `offset` points from `xy`, and a thin line there from its own point `foot`."""
+    line = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 1.0, "shrinkB": 0.0}
+    ax.annotate(
+        text, xy=xy, xycoords=coordinates, xytext=offset, textcoords="offset points",
+        fontsize=LABEL_SIZE, color=colour, annotation_clip=False,
+        arrowprops={**line, "relpos": foot}, **look,
+    )  # fmt: skip
 
 
 def spread(wanted: np.ndarray, sizes: np.ndarray, low: float, high: float) -> np.ndarray:

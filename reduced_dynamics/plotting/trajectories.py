@@ -15,7 +15,6 @@ from reduced_dynamics.plotting.style import (
     HEAD,
     INK,
     LABEL_PITCH,
-    LABEL_SIZE,
     REST,
     REST_INK,
     axes_size,
@@ -24,8 +23,8 @@ from reduced_dynamics.plotting.style import (
     finish,
     grid,
     heading,
+    label,
     label_ends,
-    leader,
     line_styles,
     spread,
     style,
@@ -54,10 +53,7 @@ def noticeable(trajectory: Trajectory, names: Sequence[str] | None = None) -> li
 
 
 def plot_coordinates(
-    trajectory: Trajectory,
-    ax: Axes,
-    names: Iterable[str] | None = None,
-    xscale: str = "linear",
+    trajectory: Trajectory, ax: Axes, names: Iterable[str] | None = None, xscale: str = "linear"
 ) -> list[Line2D]:
     """Draw coordinates against training time.
 
@@ -100,11 +96,7 @@ def plot_coordinates(
 
 
 def plot_loss(
-    trajectory: Trajectory,
-    ax: Axes,
-    xscale: str = "linear",
-    yscale: str = "linear",
-    **look,
+    trajectory: Trajectory, ax: Axes, xscale: str = "linear", yscale: str = "linear", **look
 ) -> list[Line2D]:
     """Draw the loss against training time.
 
@@ -163,21 +155,10 @@ def mark_events(trajectory: Trajectory, ax: Axes, labels: bool = True) -> None:
     pixels = ax.transData.transform([(t, ax.get_ylim()[0]) for t, _ in events])
     wanted = width * ax.transAxes.inverted().transform(pixels)[:, 0]
     places = spread(wanted[fitting], sizes[fitting], 0.0, width)
+    look = {"ha": "center", "va": "bottom", "rotation": 90 if upright else 0}
     for k, place in enumerate(places):
-        ax.annotate(
-            texts[k],
-            xy=(events[k][0], 1.0),
-            xycoords=ax.get_xaxis_transform(),
-            xytext=(place - wanted[k], 7.0),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            rotation=90 if upright else 0,
-            fontsize=LABEL_SIZE,
-            color=colours[k],
-            annotation_clip=False,
-            arrowprops=leader(colours[k], (0.5, 0.0)),
-        )
+        at, offset = ax.get_xaxis_transform(), (place - wanted[k], 7.0)
+        label(ax, texts[k], (events[k][0], 1.0), at, offset, colours[k], (0.5, 0.0), **look)
 
 
 def trajectory_figure(trajectory: Trajectory) -> Figure:

@@ -136,20 +136,15 @@ def sweep(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def planned(
-    system: ReducedSystem,
-    *,
-    grid: Mapping[str, Any] | None = None,
-    random: Mapping[str, Any] | None = None,
-    points: int | None = None,
-    seed: int = 0,
-    sampling: str = "random",
-    block: int | None = None,
-    **options: Any,
-) -> Plan:
-    """The points of a sweep, checked, and nothing computed; see `sweep`."""
-    for name, value in (("grid", grid), ("random", random)):
-        _mapping(name, value)
+#: What says which points a sweep has; the rest says what is done at each.
+_POINTS = ("grid", "random", "points", "seed", "sampling", "block")
+
+
+def planned(system: ReducedSystem, **options: Any) -> Plan:
+    """The points of a sweep, checked, and nothing computed; see `sweep` for the arguments."""
+    points = {name: options.pop(name) for name in _POINTS if name in options}
+    for name in ("grid", "random"):
+        _mapping(name, points.get(name))
     for name in ("parameters", "start", "clamp"):
         options[name] = _mapping(name, options.get(name))
     for name in ("at", "keep"):
@@ -163,9 +158,7 @@ def planned(
             raise unknown("option of sweep", name, known)
     settings = Settings(system, **options)
     settings = replace(settings, derivation=derivation(settings.homes))
-    return make_plan(
-        settings, grid=grid, random=random, points=points, seed=seed, sampling=sampling, block=block
-    )
+    return make_plan(settings, **points)
 
 
 def _mapping(name: str, value: Any) -> dict[str, Any]:

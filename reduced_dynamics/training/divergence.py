@@ -32,11 +32,7 @@ def curvature(gradient: Callable[[Arrays], Arrays], weights: Arrays, iterations:
 
 
 def advice(
-    optimiser: Optimiser,
-    rate: float,
-    gradient: Callable[[Arrays], Arrays],
-    calm: Arrays,
-    step: int,
+    optimiser: Optimiser, rate: float, gradient: Callable[[Arrays], Arrays], calm: Arrays, step: int
 ) -> str:
     """A learning rate to try instead of `rate`, in words.
 

@@ -423,10 +423,7 @@ def test_a_terminal_that_knows_ascii_only():
 def interrupt(*arguments, after="t = "):
     """Start a command, press Ctrl-C once it reports progress, wait for its end."""
     running = subprocess.Popen(
-        [*SIMULATE, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        [*SIMULATE, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     begun = []
     for line in running.stderr:
@@ -443,10 +440,7 @@ def interrupt(*arguments, after="t = "):
 
 @pytest.mark.parametrize(
     "options",
-    [
-        ["musat19", "--set", "N=20000"],
-        ["musat3", "--dynamics", "gd", "--step", "1e-5", "--json"],
-    ],
+    [["musat19", "--set", "N=20000"], ["musat3", "--dynamics", "gd", "--step", "1e-5", "--json"]],
     ids=["flow", "gd"],
 )
 def test_ctrl_c_keeps_what_was_done(options):

@@ -25,10 +25,7 @@ def compared(shift=0.1, descended=0.02, late=0.5):
         crossings=(Crossing("T_x", 5.0 + late, 1, (5.0, 0.0)),), event_names=("T_x", "T_no"),
     )  # fmt: skip
     reduced = trajectory(
-        t,
-        {"x": t},
-        crossings=(Crossing("T_x", 5.0, 1, (5.0,)),),
-        event_names=("T_x", "T_no"),
+        t, {"x": t}, crossings=(Crossing("T_x", 5.0, 1, (5.0,)),), event_names=("T_x", "T_no")
     )
     descent = trajectory(t, {"x": t + descended})
     beside = {"t": t, "loss": reduced.loss, "part": t - 1.0, "x": t}

@@ -16,15 +16,7 @@ import reduced_dynamics as rd
 from reduced_dynamics.commands.main import main
 from reduced_dynamics.commands.sweep_results import _exponent, _law_text, _map_text
 from reduced_dynamics.sweeping.figures import regimes_figure
-from reduced_dynamics.sweeping.laws import (
-    NOISE,
-    ROUNDING,
-    extrapolate,
-    law,
-    laws,
-    noise_of,
-    parse,
-)
+from reduced_dynamics.sweeping.laws import NOISE, ROUNDING, extrapolate, law, laws, noise_of, parse
 from reduced_dynamics.sweeping.regimes import regimes
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,10 +12,7 @@ import pytest
 from reduced_dynamics.families.chen.full.training import MarkovConfig, train_markov
 from reduced_dynamics.families.musat.full.disentangled_training import TrainingConfig, train
 from reduced_dynamics.families.musat.full.standard_training import StandardConfig, train_standard
-from reduced_dynamics.families.wang.full.induction_training import (
-    InductionConfig,
-    train_induction,
-)
+from reduced_dynamics.families.wang.full.induction_training import InductionConfig, train_induction
 from reduced_dynamics.families.wang.full.language_training import LanguageConfig, train_language
 from reduced_dynamics.families.wang.full.mixed_target_training import (
     MixedTargetConfig,

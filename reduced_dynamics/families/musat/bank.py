@@ -150,10 +150,7 @@ class SamplingError:
 
 
 def sampling_error(
-    system: ReducedSystem,
-    parameters: Mapping[str, Any],
-    parts: int = 8,
-    **options: Any,
+    system: ReducedSystem, parameters: Mapping[str, Any], parts: int = 8, **options: Any
 ) -> SamplingError:
     """Standard errors of a trajectory's events and coordinates that are due to the bank.
 

@@ -14,10 +14,7 @@ from reduced_dynamics.core.system import ReducedSystem
 log = logging.getLogger(__name__)
 
 #: What makes the module from a system's.
-SOURCES = (
-    "reduced_dynamics.compilation.lanes",
-    "reduced_dynamics.integration.rosenbrock.source",
-)
+SOURCES = ("reduced_dynamics.compilation.lanes", "reduced_dynamics.integration.rosenbrock.source")
 
 _STATE, _TABLE, _CUBE = "float64[::1]", "float64[:, ::1]", "float64[:, :, ::1]"
 _INTS, _FLAGS, _INT_TABLE = "int64[::1]", "boolean[::1]", "int64[:, ::1]"
@@ -80,11 +77,7 @@ class Integrator(CompiledModule):
                 return module_source(compiled.text, size, n_values + size, chart=inserted)
             derivation = system.derive(values)
             return module_source(
-                compiled.text,
-                size,
-                n_values,
-                lane_source(derivation),
-                len(derivation.parameters),
+                compiled.text, size, n_values, lane_source(derivation), len(derivation.parameters)
             )
 
         super().__init__(name, build)

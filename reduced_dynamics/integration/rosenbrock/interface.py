@@ -20,59 +20,47 @@ VALUES = 1
 
 def values(z, par, out):
     """Loss and observables into `out`."""
-    raise NotImplementedError
 
 
 def rate_into(z, par, out, rate):
     """dz/dt into `rate`; loss, observables and ∂loss/∂z into `out`."""
-    raise NotImplementedError
 
 
 def jacobian_into(z, par, matrix):
     """∂(dz/dt)/∂z into `matrix`."""
-    raise NotImplementedError
 
 
 def stage(k, z, h, stages, base, right):
     """Where stage `k` looks at the flow into `base`, what is added to it there into `right`."""
-    raise NotImplementedError
 
 
 def dense(stages, coefficients):
     """The dense output's three coefficient vectors from the stages."""
-    raise NotImplementedError
 
 
 def lane_values(z, par, out):
     """`values` of every lane; number k of lane l stands at [k·LANES + l], here and below."""
-    raise NotImplementedError
 
 
 def lane_rate(z, par, out, rate):
     """`rate_into` of every lane, with loss and observables in `out`."""
-    raise NotImplementedError
 
 
 def lane_jacobian(z, par, matrix):
     """`jacobian_into` of every lane."""
-    raise NotImplementedError
 
 
 def lane_stage(s, z, inverse, stages, base, right):
     """`stage` of every lane; `inverse` is 1/h, once for each coordinate."""
-    raise NotImplementedError
 
 
 def lane_dense(stages, coefficients):
     """`dense` of every lane."""
-    raise NotImplementedError
 
 
 def lane_factor(jacobian, inverse, matrix):
     """LU decomposition of 1/(hγ) − J of every lane, without pivoting."""
-    raise NotImplementedError
 
 
 def lane_solve(matrix, x):
     """Solve in place with what `lane_factor` left, in every lane."""
-    raise NotImplementedError

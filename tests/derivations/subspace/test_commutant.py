@@ -15,13 +15,7 @@ from sympy import Matrix, Rational, diag, eye, symbols, zeros
 
 from derivations.musat.recall import ARCHITECTURE, TASK
 from derivations.subspace import commutant
-from derivations.subspace.commutant import (
-    actions,
-    intertwiners,
-    invariant_maps,
-    residual,
-    symmetry,
-)
+from derivations.subspace.commutant import actions, intertwiners, invariant_maps, residual, symmetry
 from derivations.subspace.coordinates import count, embed
 from derivations.subspace.report import steps
 from derivations.subspace.spaces import (

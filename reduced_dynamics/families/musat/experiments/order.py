@@ -120,7 +120,7 @@ def judge(numbers):
             "{limits[T_gamma3]:.5f}), T_β/N² = {ratio[T_beta2]:.5f} ({limits[T_beta2]:.5f}), "
             "T_α/N² = {ratio[T_alpha3]:.5f} ({limits[T_alpha3]:.5f}), t_ICL/N² = "
             "{ratio[t_icl]:.5f} (2√(2π) = {limits[t_icl]:.5f}); "
-            + ("all within 1 %" if near else "not yet within 1 %"),
+            + ("all within 1 %" if near else "not yet within 1 %")
         ),
         Finding(
             "the first integral α + (e^α − 1)/(2N − 2) − β²/2 drifts by "

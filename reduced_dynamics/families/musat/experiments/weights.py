@@ -39,11 +39,7 @@ def work(settings, seed, context):
     """The learned weights, and where the reduced flow ends."""
     sizes = {"N": settings.N, "D": settings.D}
     found, learned, config = studies.beside_flow(settings, sizes, context)
-    return {
-        "steps": config.steps,
-        "learned": learned._asdict(),
-        "predicted": found.reduced.final,
-    }
+    return {"steps": config.steps, "learned": learned._asdict(), "predicted": found.reduced.final}
 
 
 def conclude(settings, outcomes):

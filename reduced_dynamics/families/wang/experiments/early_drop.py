@@ -109,10 +109,7 @@ def conclude(settings, outcomes):
         "within": WITHIN,
         "left": left,
         "state": state,
-        "moved": {
-            "h": state["h"] / settings.sigma_init,
-            "w_Q": state["w_Q"] / settings.sigma_init,
-        },
+        "moved": {"h": state["h"] / settings.sigma_init, "w_Q": state["w_Q"] / settings.sigma_init},
         "over": over,
         "limit": limit(known),
         "longest": settings.lengths[longest],
@@ -144,7 +141,7 @@ def judge(numbers):
             ("the cause is h" if cause else "the cause is not h alone")
             + ": with w_Q and w_K held where they start {left[w_held]:.2%} are left at that time, "
             "with h held {left[h_held]:.2%}; h has grown {moved[h]:.1f}-fold by then, w_Q "
-            "{moved[w_Q]:.2f}-fold",
+            "{moved[w_Q]:.2f}-fold"
         ),
         Finding(
             "what h leaves as L → ∞, 1.01 (1 − √(1 − 2a*²)) but for its start at σ_init, is "
