@@ -2,7 +2,7 @@
 
 Counting references to arrays takes most of a small system's time, so functions that allocate
 nothing are compiled without it. Every function says which: numba lets one that does not inherit it
-from its caller.
+from its caller. No one calls them from C, so none has a wrapper for that.
 """
 
 
@@ -19,6 +19,7 @@ def decorator(*, allocates: bool, inline: bool = False, fastmath: str = "") -> s
         The liberties that its arithmetic may take, such as ``"'contract'"``.
     """
     options = ["cache=True", "nogil=True", "error_model='numpy'", f"_nrt={allocates}"]
+    options += ["no_cfunc_wrapper=True"]
     options += ["forceinline=True"] if inline else []
     options += [f"fastmath={{{fastmath}}}"] if fastmath else []
     return f"@njit({', '.join(options)})"

@@ -53,7 +53,7 @@ ORDER, SAFETY, SHRINK, GROW = 5, 0.9, 0.2, 8.0
 REJECTIONS = 60
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=True)
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=True, no_cfunc_wrapper=True)
 def make_room():
     """All that `advance` works with."""
     return (
@@ -63,7 +63,7 @@ def make_room():
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=True)
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=True, no_cfunc_wrapper=True)
 def march(z, clock, counts, par, held, watching, limits, asked, steps, crossings):
     """Integrate from where `z`, `clock` and `counts` stand until the end or full records.
 
@@ -292,7 +292,7 @@ def note_step(z, clock, counts, steps, room):
     counts[RECORDED] += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=True)
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=True, no_cfunc_wrapper=True)
 def march_points(points, starts, par, offsets, held, events, limits, at, at_states, results):
     """Integrate `points` of an ensemble; see `march` and `reduced_dynamics.integration.many`.
 

@@ -47,7 +47,7 @@ from reduced_dynamics.integration.rosenbrock.kernel import (
     STUCK,
     TOO_MANY,
 )
-from reduced_dynamics.integration.rosenbrock.step import first_step, lean
+from reduced_dynamics.integration.rosenbrock.step import INNER, first_step, lean
 
 # ---- what follows becomes part of the generated module
 
@@ -59,14 +59,13 @@ WIDE = SIZE * LANES
 REMOTE_LANE = 4.0
 
 #: Of loops over lanes, which allocate nothing; see `step.lean`.
-wide = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"}, _nrt=False)
+wide = njit(**INNER, fastmath={"contract"})
 
 #: The places of a lane's state, the state after its step, the rates before; of its marks: accepted
 #: (1), rejected (0) or free (−1); in its last step; to be looked at; and of its clock, beside
 #: `kernel`'s, the end.
 Z, AFTER, RATE = 0, 1, 4
-OK, LAST, LOOK = 0, 1, 2
-END = 3
+OK, LAST, LOOK, END = 0, 1, 2, 3
 
 #: What the generated lane functions call these, lest a coordinate bear the same name.
 _LANES, _exp = LANES, exponential
@@ -140,7 +139,7 @@ def lane_middle(z, after, inner, middle):
         )
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc"}, _nrt=False)
+@njit(**INNER, fastmath={"reassoc"})
 def any_of(marks):
     """More than 0 if any lane is marked."""
     total = 0.0
@@ -187,7 +186,7 @@ def lane_clock(ok, h, high, low):
         low[l] = rest - (high[l] - total)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=True)
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=True, no_cfunc_wrapper=True)
 def make_lanes(events):
     """All that `march_lanes` works with: numbers of all lanes, and one lane's own."""
     points = (
@@ -385,7 +384,7 @@ def lane_end(l, results, lanes):
     owner[l], flags[OK, l] = -1, -1.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=True)
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=True, no_cfunc_wrapper=True)
 def march_lanes(points, starts, par, offsets, events, limits, results):
     """Integrate `points` of an ensemble, LANES at a time; see `kernel.march_points`."""
     lanes = make_lanes(len(events[0]))

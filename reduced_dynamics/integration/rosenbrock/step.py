@@ -15,8 +15,10 @@ from reduced_dynamics.integration.rosenbrock.interface import GAMMA, SIZE, rate_
 
 #: Counting references to arrays takes most of a small system's time. It is left out where nothing
 #: is allocated: all room comes from `march` and `march_points`.
-lean = njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
-inlined = njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=True)
+#: Nothing but compiled code calls these: no wrappers, a sixth of the time it takes to compile.
+INNER = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
+INNER |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+lean, inlined = njit(**INNER), njit(**INNER, forceinline=True)
 
 
 @inlined

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import sympy as sp
+from numba import njit
 
 import reduced_dynamics as rd
 from reduced_dynamics import gradient_flow
@@ -144,6 +145,11 @@ def exact(t, rate=1.0):
     return np.array([u + v, u - v]) / 2
 
 
+def from_python(function):
+    """What compiled code alone calls, to be called from a test."""
+    return njit(lambda *arguments: function(*arguments))
+
+
 def fixed_steps(system, count, end=2.0):
     """The state, and the dense output in the middle of the first step, after equal steps."""
     from reduced_dynamics.integration.problem import Options, Problem
@@ -153,17 +159,18 @@ def fixed_steps(system, count, end=2.0):
     module = integrator(problem.system, problem.values, problem.compiled)._module
     z, h = problem.z0.copy(), end / count
     held, par = np.zeros(2, bool), problem.par
+    attempt, dense, place = map(from_python, (module.attempt, module.dense, module.place))
     room = module.make_room()
     vectors, squares, stages, inner, outs, *_ = room
     rate, after, jacobian, out, middle = vectors[0], vectors[4], squares[0], outs[0], None
     for n in range(count):
         module.rate_into(z, par, out, rate)
         module.jacobian_into(z, par, jacobian)
-        assert module.attempt(z, h, par, held, room)
+        assert attempt(z, h, par, held, room)
         if n == count // 2:
-            module.dense(stages, inner)
+            dense(stages, inner)
             middle = np.empty(2)
-            module.place(0.5, z, after, inner, middle)
+            place(0.5, z, after, inner, middle)
             middle = (n + 0.5) * h, middle
         z = after.copy()
     return z, middle
