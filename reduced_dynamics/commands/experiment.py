@@ -24,7 +24,7 @@ Perform an experiment: it measures, judges what a paper claims, and draws. The a
 line; every number in it comes from the run.
 
   simulate.py experiment                                    all of them, with what they cost
-  simulate.py experiment musat.three --size quick           a coarse version
+  simulate.py experiment musat.order --size quick           a coarse version
   simulate.py experiment wang.phases --out r.nc --plot phases.pdf
   simulate.py experiment wang.phases --from r.nc --plot phases.png      drawn again
   simulate.py experiment chen.criterion --json              findings and numbers, nothing else
@@ -35,6 +35,8 @@ Ctrl-C keeps the parts that are done; the same command goes on from there.
 #: Folder of ``experiment all``.
 FOLDER = "gallery"
 _PLAIN = ("size", "workers", "seed", "seeds", "out", "plot")
+#: What is said of an experiment to be performed or drawn.
+_SAYING = ("set", "config", "source", *_PLAIN)
 
 
 def add_parser(commands):
@@ -60,7 +62,10 @@ def add_parser(commands):
 
 def execute(options) -> int:
     settings, chosen = _gather(options)
+    said = [name for name in _SAYING if getattr(options, name) not in (None, [])]
     if options.name is None:
+        if said:
+            raise InputError(f"--{said[0].replace('source', 'from')} is for one experiment or all")
         return _list(options)
     if options.name == "all":
         return _all(options, settings, chosen)
@@ -69,9 +74,12 @@ def execute(options) -> int:
         files.check_target(chosen["out"], ENDINGS)
     if chosen["plot"]:
         check_target(chosen["plot"])
-    if options.source:
-        if settings:
-            raise InputError("--from draws a stored result; drop --set, or drop --from")
+    if options.source is not None:
+        if not options.source:
+            raise InputError("--from needs the name of a file")
+        made = [name for name in said if name not in ("source", "out", "plot")]
+        if made:
+            raise InputError(f"--from draws a stored result; drop --{made[0]}, or drop --from")
         result = Result.load(options.source, experiment)
     else:
         collect(experiment.settings, settings, chosen["size"], experiment.name)
@@ -102,7 +110,7 @@ def _gather(options) -> tuple[dict[str, Any], dict[str, Any]]:
                 raise InputError(f"--{name} and --set {name} say the same; give one of the two")
             settings[name] = chosen[name]
     chosen["size"] = chosen["size"] or "full"
-    count = chosen["workers"] or 1
+    count = 1 if chosen["workers"] is None else chosen["workers"]
     chosen["workers"] = whole("workers", count, 1, kind="a positive whole number")
     return settings, chosen
 
@@ -178,5 +186,6 @@ def _all(options, settings, chosen) -> int:
                 for e in entries
             }  # fmt: skip
             print(printed(found))
-        print(f"index: {os.path.join(folder, 'index.html')}", file=stream)
+        if entries:
+            print(f"index: {os.path.join(folder, 'index.html')}", file=stream)
     return max((entry.exit_code for entry in entries), default=0)

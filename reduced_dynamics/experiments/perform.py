@@ -4,10 +4,11 @@ import hashlib
 import json
 import multiprocessing
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -178,10 +179,11 @@ def _work(
     with ProcessPoolExecutor(min(context.workers, len(left)), mp_context=spawn) as pool:
         # Another process can show no progress of its own.
         quiet = Context(context.size)
-        tasks = {
-            pool.submit(task, key, arguments, quiet.within(folder, key, False)): key
-            for key, arguments in left.items()
-        }
+        with _undisturbed():
+            tasks = {
+                pool.submit(task, key, arguments, quiet.within(folder, key, False)): key
+                for key, arguments in left.items()
+            }
         try:
             for count, made in enumerate(as_completed(tasks), start=len(done) + 1):
                 yield tasks[made], made.result()
@@ -190,6 +192,19 @@ def _work(
             # What has begun ends, and is kept.
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C does not reach the processes that are begun meanwhile: what they have begun ends."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _one(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import os
+import shlex
 import tempfile
 import textwrap
 from collections.abc import Mapping
@@ -34,6 +35,8 @@ FORMAT_VERSION = 1
 ENDINGS = (".nc",)
 _TEXTS = ("experiment", "size", "command", "source")
 _JSON = ("settings", "numbers", "versions", "wall_s")
+#: What entries raise that are not those of a result.
+_STRANGE = (LookupError, TypeError, ValueError, AttributeError, InputError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +64,8 @@ class Result:
         Hash of the sources that it depends on.
     wall_s : float
         Seconds it took, parts that were kept from before left out.
+    path : str
+        The file that it was read from, if it was.
     """
 
     experiment: str
@@ -75,6 +80,7 @@ class Result:
     source: str = ""
     wall_s: float = 0.0
     declared: Experiment | None = field(default=None, repr=False)
+    path: str = ""
 
     # ------------------------------------------------------------ shown
 
@@ -116,7 +122,12 @@ class Result:
         """The figure, drawn from what the result holds."""
         if self.declared is None:
             raise InputError(f"the experiment {self.experiment} that draws this is not there")
-        return self.declared.draw(self)
+        try:
+            return self.declared.draw(self)
+        except _STRANGE:
+            if not self.path:
+                raise
+            raise _unreadable(self.path, "it does not hold what its figure shows") from None
 
     def as_json(self) -> dict[str, Any]:
         """What ``--json`` prints."""
@@ -181,7 +192,6 @@ class Result:
         """
         import xarray
 
-        files.ending(path, ENDINGS)
         content = files.read(path)
         shown = os.fspath(path)
         try:
@@ -199,7 +209,7 @@ class Result:
             raise InputError(
                 f"'{shown}' is a result of {attributes.get('experiment')}, not of "
                 f"{experiment.name}; draw it with: experiment {attributes.get('experiment')} "
-                f"--from {shown}"
+                f"--from {shlex.quote(shown)}"
             )
         try:
             texts = {name: str(attributes[name]) for name in _TEXTS}
@@ -210,14 +220,19 @@ class Result:
                 for name in found.variables
                 if name.startswith("trajectory ")
             }
-        except (KeyError, TypeError, ValueError, InputError):
+            data = found.drop_vars([f"trajectory {name}" for name in trajectories])
+            data.attrs = {name: attributes[name] for name in ("settings", "versions")}
+            result = cls(
+                **texts, **tables, findings=findings, data=data, trajectories=trajectories,
+                declared=experiment, path=shown,
+            )  # fmt: skip
+            known = {setting.name for setting in experiment.settings} if experiment else set()
+            if not findings or not known <= set(result.settings):
+                raise ValueError
+            str(result)  # which takes captions and numbers
+        except _STRANGE:
             raise _unreadable(shown, "its entries make no sense") from None
-        data = found.drop_vars([f"trajectory {name}" for name in trajectories])
-        data.attrs = {"settings": attributes["settings"], "versions": attributes["versions"]}
-        return cls(
-            **texts, **tables, findings=findings, data=data, trajectories=trajectories,
-            declared=experiment,
-        )  # fmt: skip
+        return result
 
 
 def _unreadable(path: str, reason: str) -> InputError:

@@ -28,32 +28,16 @@ _FORMATS = {".png": {}, ".pdf": {"CreationDate": None, "ModDate": None}, ".svg":
 
 # STIX comes with matplotlib, so a figure looks the same on every machine.
 _STYLE = {
-    "font.family": "STIXGeneral",
-    "mathtext.fontset": "stix",
-    "font.size": 9.0,
-    "axes.labelsize": 9.0,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.formatter.use_mathtext": True,
-    "axes.formatter.limits": (-3, 4),
-    "xtick.labelsize": 8.0,
-    "ytick.labelsize": 8.0,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.minor.width": 0.4,
-    "ytick.minor.width": 0.4,
-    "xtick.minor.size": 1.5,
-    "ytick.minor.size": 1.5,
-    "legend.fontsize": 8.0,
-    "legend.frameon": False,
-    "lines.linewidth": 1.5,
-    "lines.solid_capstyle": "round",
-    "pdf.fonttype": 42,
-    "svg.hashsalt": "reduced_dynamics",
-    "hatch.linewidth": 0.4,
-    "hatch.color": "#B0B0B0",
-}
+    "font.family": "STIXGeneral", "mathtext.fontset": "stix", "font.size": 9.0,
+    "axes.labelsize": 9.0, "axes.linewidth": 0.6, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.formatter.use_mathtext": True,
+    "axes.formatter.limits": (-3, 4), "xtick.labelsize": 8.0, "ytick.labelsize": 8.0,
+    "xtick.major.width": 0.6, "ytick.major.width": 0.6, "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4, "xtick.minor.size": 1.5, "ytick.minor.size": 1.5,
+    "legend.fontsize": 8.0, "legend.frameon": False, "lines.linewidth": 1.5,
+    "lines.solid_capstyle": "round", "pdf.fonttype": 42, "svg.hashsalt": "reduced_dynamics",
+    "hatch.linewidth": 0.4, "hatch.color": "#B0B0B0",
+}  # fmt: skip
 
 #: Size of labels and the room one of them takes across its text, in points.
 LABEL_SIZE, LABEL_PITCH = 8.0, 9.0

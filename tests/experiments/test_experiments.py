@@ -229,6 +229,32 @@ def test_results_of_others_are_refused(tmp_path):
         Result.load(tmp_path / "none.nc", SQUARES)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("numbers", "{}"), ("numbers", "[1, 2]"), ("wall_s", '"x"'), ("settings", "[]"),
+     ("findings", "[]"), ("findings", "{}")],
+)  # fmt: skip
+def test_entries_that_are_not_a_results(name, value, tmp_path):
+    import xarray
+
+    path, changed = tmp_path / "r.nc", tmp_path / "s.nc"
+    perform(SQUARES, {"log": str(tmp_path / "log")}, Context(keep=tmp_path)).save(path)
+    xarray.load_dataset(path).assign_attrs({name: value}).to_netcdf(changed)
+    with pytest.raises(InputError, match="its entries make no sense"):
+        Result.load(changed, SQUARES)
+
+
+def test_a_figure_whose_data_are_gone(tmp_path):
+    import xarray
+
+    path, changed = tmp_path / "r.nc", tmp_path / "s.nc"
+    perform(SQUARES, {"log": str(tmp_path / "log")}, Context(keep=tmp_path)).save(path)
+    found = xarray.load_dataset(path)
+    found.rename({name: f"other_{name}" for name in found.data_vars}).to_netcdf(changed)
+    with pytest.raises(InputError, match="does not hold what its figure shows"):
+        Result.load(changed, SQUARES).plot()
+
+
 def test_a_gallery_is_taken_up_and_survives_what_fails(tmp_path):
     folder, log = tmp_path / "gallery", str(tmp_path / "log")
     bad = replace(SQUARES, name="toy.bad", judge=lambda numbers: [Finding("{nothing}")])
@@ -280,6 +306,11 @@ def test_the_command_performs_keeps_and_draws_again(tmp_path):
         (("musat.order", "--seed", "1"), "unknown setting of musat.order 'seed'"),
         (("musat.order", "--workers", "0"), "--workers takes a positive whole number"),
         (("musat.order", "--from", "none.nc"), "none.nc"),
+        (("musat.order", "--from", ""), "--from needs the name of a file"),
+        (("musat.order", "--from", "r.nc", "--seed", "4"), "drop --seed, or drop --from"),
+        (("musat.order", "--from", "r.nc", "--size", "tiny"), "drop --size, or drop --from"),
+        (("--plot", "z.png"), "--plot is for one experiment or all"),
+        (("--from", "r.nc"), "--from is for one experiment or all"),
         (("musat.order", "--out", "r.csv"), "unknown file ending '.csv'"),
         (("musat.order", "--plot", "r.gif"), "unknown file ending '.gif'"),
         (("all", "--plot", "r.png"), "--out FOLDER"),
@@ -301,8 +332,8 @@ def test_bad_input_is_answered_in_a_sentence(words, said, tmp_path, capsys, monk
     monkeypatch.setattr(gallery, "_one", never)
     monkeypatch.chdir(tmp_path)
     assert main(["experiment", *words]) == 2
-    error = capsys.readouterr().err
-    assert said in error and "Traceback" not in error
+    printed = capsys.readouterr()
+    assert said in printed.err and "Traceback" not in printed.err and not printed.out
 
 
 def test_all_experiments_are_listed_with_their_costs(capsys):

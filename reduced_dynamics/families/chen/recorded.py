@@ -10,24 +10,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 #: Parameters of the run, by their names in `MarkovConfig`.
-SETTING: Mapping[str, int | float | str] = MappingProxyType(
-    {
-        "S": 3,
-        "n": 3,
-        "H": 3,
-        "degree": 2,
-        "L": 100,
-        "dirichlet": 0.1,
-        "loss": "ce",
-        "sequences": 9000,
-        "w_plus": 3.0,
-        "w_minus": 0.1,
-        "c_init": 0.01,
-        "a_init": 0.01,
-        "training": "joint",
-        "learning_rate": 1.0,
-    }
-)
+SETTING: Mapping[str, int | float | str] = MappingProxyType({
+    "S": 3, "n": 3, "H": 3, "degree": 2, "L": 100, "dirichlet": 0.1, "loss": "ce",
+    "sequences": 9000, "w_plus": 3.0, "w_minus": 0.1, "c_init": 0.01, "a_init": 0.01,
+    "training": "joint", "learning_rate": 1.0,
+})  # fmt: skip
 
 #: Steps, which at learning rate 1 are times.
 TIMES = (0, 10, 30, 100, 1000, 10_000, 50_000)

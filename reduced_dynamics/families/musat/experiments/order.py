@@ -34,18 +34,10 @@ WITHIN = 0.05
 
 SETTINGS = (
     Setting("N", 64, "pairs of the run that is shown", 32, 8, kind="int", low=2, high=10**6),
-    Setting(
-        "sizes",
-        (8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384, 65536),
-        "pairs, over which emergence times are followed",
-        (8, 32, 128, 512, 2048, 8192),
-        (8, 16, 32),
-        kind="int",
-        many=True,
-        low=2,
-        high=10**12,
-    ),
-)
+    Setting("sizes", (8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384, 65536),
+            "pairs, over which emergence times are followed", (8, 32, 128, 512, 2048, 8192),
+            (8, 16, 32), kind="int", many=True, low=2, high=10**12),
+)  # fmt: skip
 
 
 def parts(settings):
@@ -59,15 +51,13 @@ def work(settings, N, context):
 
 
 def conclude(settings, outcomes):
-    shown = outcomes.pop("shown")
-    times = {
-        name: [(o.events if hasattr(o, "events") else o)[name] for o in outcomes.values()]
-        for name in POWERS
-    }
+    shown, sizes = outcomes["shown"], sorted(set(settings.sizes))
+    events = [outcomes[f"N{N}"] for N in sizes]
+    events = [found.events if hasattr(found, "events") else found for found in events]
+    times = {name: [found[name] for found in events] for name in POWERS}
     from derivations.musat.limits import sharp_constants
 
     limits = {name: float(value) for name, value in sharp_constants().items()}
-    sizes = settings.sizes
     ratios = {
         name: [t / N**power for t, N in zip(times[name], sizes, strict=True)]
         for name, power in POWERS.items()

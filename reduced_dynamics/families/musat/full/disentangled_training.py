@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 
+from reduced_dynamics.core import memory
 from reduced_dynamics.core.errors import InputError
 from reduced_dynamics.core.progress import Progress, silent
 from reduced_dynamics.core.trajectory import Trajectory
@@ -57,6 +58,8 @@ class TrainingConfig(Settings):
 
     def __post_init__(self):
         recall_task.check_sizes(self.N, self.D, self.batch, self.inputs, self.query)
+        weights = 28 * self.D**2  # and their gradient, and what an optimiser keeps
+        memory.require(3.0 * 8 * weights, f"{weights:.3g} weights", "take a smaller N or D")
         for name in ("init_scale", "perturbation"):
             if not 0.0 <= getattr(self, name) < np.inf:
                 raise InputError(f"{name} must be 0 or positive, not {getattr(self, name)!r}")

@@ -231,15 +231,9 @@ def _backward(weights, sequences, scaled, outcome, kept):
     d_positions = np.zeros_like(weights.positions)
     d_positions[:T] = d_h.sum(axis=0)
     return Weights(
-        one_hot.T @ d_h.reshape(-1, d),
-        d_positions,
-        scale * (weights.K1 @ d_G1.T),
-        scale * (weights.Q1 @ d_G1),
-        weights.O1.T @ d_C1,
-        d_C1 @ weights.V1.T,
-        scale * (weights.K2 @ d_G2.T),
-        scale * (weights.Q2 @ d_G2),
-        weights.O2.T @ d_C2,
-        d_C2 @ weights.V2.T,
-        d_unembedding,
-    )
+        one_hot.T @ d_h.reshape(-1, d), d_positions,
+        scale * (weights.K1 @ d_G1.T), scale * (weights.Q1 @ d_G1),
+        weights.O1.T @ d_C1, d_C1 @ weights.V1.T,
+        scale * (weights.K2 @ d_G2.T), scale * (weights.Q2 @ d_G2),
+        weights.O2.T @ d_C2, d_C2 @ weights.V2.T, d_unembedding,
+    )  # fmt: skip
