@@ -156,20 +156,22 @@ def _box(field: VectorField, within: Mapping[str, tuple[float, float]]):
 
 
 def _polish(field: VectorField, x: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """A few Newton steps of least norm, kept while they make the rate smaller."""
+    """A few Newton steps of least norm, kept while they make the rate smaller; what is then
+    rounding beside 1 becomes 0 where that is at rest, so that no processor shows."""
     free = field.free
     best = np.abs(field.rate(_at(field, x))).max()
     for _ in range(POLISH):
         matrix = field.jacobian(_at(field, x))[np.ix_(free, free)]
         if not np.isfinite(matrix).all():
-            return x
+            break
         step = np.linalg.lstsq(matrix, field.rate(_at(field, x))[free], rcond=1e-14)[0]
         trial = np.clip(x - step, low, high)
         reached = np.abs(field.rate(_at(field, trial))).max()
         if not reached < best:
-            return x
+            break
         x, best = trial, reached
-    return x
+    rounded = np.where(np.abs(x) <= ROUNDING * np.abs(x).max(initial=1.0), 0.0, x).clip(low, high)
+    return rounded if np.abs(field.rate(_at(field, rounded))).max() <= best else x
 
 
 def _point(field: VectorField, x: np.ndarray) -> FixedPoint | None:

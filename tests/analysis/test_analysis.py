@@ -246,3 +246,17 @@ def test_bad_arguments(product):
             plane(product, **{"x": ("u", 0, 1), "y": ("v", 0, 1)} | wrong)
     with pytest.raises(rd.InputError):
         spectrum(rd.integrate(product, t_end=1), product, at=[])
+
+
+def test_a_fixed_point_at_zero_is_zero_on_every_processor(monkeypatch):
+    """Newton's steps end at what rounding leaves: 6·10⁻³²⁰ on one processor, 0 on another."""
+    from reduced_dynamics.analysis.vector_field import VectorField
+
+    module = sys.modules["reduced_dynamics.analysis.fixed_points"]
+    monkeypatch.setattr(module, "POLISH", 0)
+    x, y = sp.symbols("x y", real=True)
+    box = np.full(2, -3.0), np.full(2, 3.0)
+    for rest in (0, sp.Float(1e-14)):  # the second is not 0, and stays
+        system = rd.gradient_flow((x - rest) ** 2 + (y - 1) ** 2, [x, y], start={x: 0.5, y: 0.5})
+        ended = np.array([5.88136e-320 if rest == 0 else 1e-14, 1.0])
+        assert module._polish(VectorField(system), ended, *box).tolist() == [float(rest), 1.0]
