@@ -32,10 +32,7 @@ from reduced_dynamics.integration.rosenbrock.interface import (
 from reduced_dynamics.integration.rosenbrock.kernel import (
     DONE,
     GROW,
-    HIGH,
     JAC,
-    LOW,
-    NEXT,
     NOT_FINITE,
     ORDER,
     REJECTED,
@@ -60,12 +57,6 @@ REMOTE_LANE = 4.0
 
 #: Of loops over lanes, which allocate nothing; see `step.lean`.
 wide = njit(**INNER, fastmath={"contract"})
-
-#: The places of a lane's state, the state after its step, the rates before; of its marks: accepted
-#: (1), rejected (0) or free (−1); in its last step; to be looked at; and of its clock, beside
-#: `kernel`'s, the end.
-Z, AFTER, RATE = 0, 1, 4
-OK, LAST, LOOK, END = 0, 1, 2, 3
 
 #: What the generated lane functions call these, lest a coordinate bear the same name.
 _LANES, _exp = LANES, exponential
@@ -187,227 +178,177 @@ def lane_clock(ok, h, high, low):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=True, no_cfunc_wrapper=True)
-def make_lanes(events):
-    """All that `march_lanes` works with: numbers of all lanes, and one lane's own."""
-    points = (
-        np.zeros((7, WIDE)), np.zeros((3, VALUES * LANES)),
-        np.ones(max(PARAMETERS, 1) * LANES), np.full(LANES, -1),
-    )  # fmt: skip
-    algebra = np.zeros(SIZE * WIDE), np.zeros(SIZE * WIDE), np.zeros(8 * WIDE), np.zeros(3 * WIDE)
-    times = np.ones(LANES), np.ones(WIDE), np.ones((4, LANES))
-    times[2][HIGH], times[2][LOW] = 0.0, 0.0
-    marks = np.zeros((5, LANES)), np.zeros((events, LANES)), np.zeros((events, LANES))
-    one = (
-        np.empty((4, SIZE)), np.empty((3, SIZE)), np.empty((SIZE, SIZE)), np.empty(VALUES + SIZE),
-        np.empty(MOST), np.empty(MOST, np.int64), np.empty((7, 2 * DEEPEST)),
-    )  # fmt: skip
-    return points, algebra, times, marks, np.zeros((4, LANES)), one
-
-
-@lean
-def lane_begin(l, p, starts, own, events, limits, results, lanes):
-    """Put point p into lane l; False if there is nothing finite to begin with."""
-    (states, outs, given, owner), _, (_, _, clocks), (flags, level, pending), tallies, one = lanes
-    watch, levels, of_start, directions, from_start = events
-    t_ends, rtol, atol, _ = limits
-    event_t, final, final_values, _, status, reached = results
-    z, rate, matrix, out = one[0][0], one[0][2], one[2], one[3]
-    for k in range(SIZE):
-        z[k] = starts[p, k]
-    rate_into(z, own, out, rate)
-    jacobian_into(z, own, matrix)
-    usable = True
-    for k in range(VALUES):
-        usable = usable and math.isfinite(out[k])
-    for k in range(SIZE):
-        usable = usable and math.isfinite(rate[k])
-    for e in range(len(watch)):
-        what = watch[e]
-        now = z[what] if what < SIZE else out[what - SIZE]
-        level[e, l] = levels[e] * now if of_start[e] else levels[e]
-        event_t[p, e] = math.nan
-        pending[e, l] = 1.0
-        there = from_start[e] and directions[e] >= 0 and not of_start[e]
-        if there and now >= level[e, l]:
-            event_t[p, e], pending[e, l] = 0.0, 0.0
-    if not usable:
-        reached[p], status[p] = 0.0, NOT_FINITE
-        for k in range(SIZE):
-            final[p, k] = z[k]
-        for k in range(VALUES):
-            final_values[p, k] = out[k]
-        return False
-    for k in range(SIZE):
-        states[Z, k * LANES + l], states[RATE, k * LANES + l] = z[k], rate[k]
-    for k in range(VALUES):
-        outs[0, k * LANES + l] = out[k]
-    for k in range(PARAMETERS):
-        given[k * LANES + l] = own[k]
-    clocks[HIGH, l], clocks[LOW, l], clocks[END, l] = 0.0, 0.0, t_ends[p]
-    clocks[NEXT, l] = first_step(rate, matrix, z, rtol, atol, t_ends[p])
-    owner[l], flags[OK, l] = p, 0.0
-    for k in range(4):
-        tallies[k, l] = 0.0
-    return True
-
-
-@lean
-def lane_attempt(rtol, atol, lanes):
-    """One attempt of every lane, judged; the next steps."""
-    (states, outs, given, _), (jacobian, matrix, stages, _), times, marks, tallies, _ = lanes
-    h, inverse, clocks = times
-    z, after, base, right = states[Z], states[AFTER], states[2], states[3]
-    rate, rate_after, out, spare = states[RATE], states[5], outs[1], outs[2]
-    last, errors, flags = marks[0][LAST], marks[0][4], marks[0]
-    for l in range(LANES):
-        step = clocks[NEXT, l]
-        remaining = (clocks[END, l] - clocks[HIGH, l]) - clocks[LOW, l]
-        last[l] = 1.0 if 1.001 * step >= remaining else 0.0
-        h[l] = remaining if 1.001 * step >= remaining else step
-        inverse[l] = 1.0 / h[l]
-    for k in range(LANES, WIDE):
-        inverse[k] = inverse[k - LANES]
-    lane_jacobian(z, given, jacobian)
-    lane_factor(jacobian, inverse, matrix)
-    for k in range(WIDE):
-        stages[k] = rate[k]
-    lane_solve(matrix, stages[:WIDE])
-    for s in range(1, 8):
-        lane_stage(s, z, inverse, stages, base, right)
-        now = stages[s * WIDE : (s + 1) * WIDE]
-        lane_rate(base, given, spare, now)
-        for k in range(WIDE):
-            now[k] += right[k]
-        lane_solve(matrix, now)
-    for k in range(WIDE):
-        after[k] = base[k] + stages[7 * WIDE + k]
-    lane_rate(after, given, out, rate_after)
-    lane_errors(z, after, stages, rate_after, out, rtol, atol, errors)
-    lane_steps(h, errors, clocks[NEXT])
-    lane_judge(errors, flags[OK], last, tallies[0], tallies[1], tallies[2], tallies[3])
-
-
-@lean
-def lane_wanted(e, ok, pending, wanted):
-    """Mark the accepted lanes in which event e has not happened yet; how many there are."""
-    for l in range(LANES):
-        wanted[l] = pending[e, l] * max(ok[l], 0.0)
-    return any_of(wanted)
-
-
-@lean
-def lane_crossings(watch, directions, event_t, par, offsets, lanes):
-    """Crossings: all lanes are sifted at once, the few that may cross are searched one by one."""
-    (states, outs, given, _), (_, _, stages, inner), _, (flags, level, pending), _, _ = lanes
-    z, after, middle = states[Z], states[AFTER], states[6]
-    before, out, spare = outs[0], outs[1], outs[2]
-    ok, look, wanted = flags[OK], flags[LOOK], flags[3]
-    coordinates_wanted, values_wanted = 0.0, 0.0
-    for e in range(len(watch)):
-        if watch[e] >= SIZE:
-            values_wanted += lane_wanted(e, ok, pending, wanted)
-        else:
-            coordinates_wanted += lane_wanted(e, ok, pending, wanted)
-    if values_wanted + coordinates_wanted > 0.0:
-        lane_dense(stages, inner)
-    if values_wanted > 0.0:
-        lane_middle(z, after, inner, middle)
-        lane_values(middle, given, spare)
-    for e in range(len(watch)):
-        what = watch[e]
-        if lane_wanted(e, ok, pending, wanted) == 0.0:
-            continue
-        if what < SIZE:
-            lane_out_of_reach(what, level[e], z, after, inner, wanted, look)
-        else:
-            lane_remote(what - SIZE, level[e], before, out, spare, wanted, look)
-        for l in range(LANES if any_of(look) > 0.0 else 0):
-            if look[l] > 0.0:
-                lane_search(l, e, what, directions[e], event_t, par, offsets, lanes)
-
-
-@lean
-def lane_search(l, e, what, direction, event_t, par, offsets, lanes):
-    """Look for event e in lane l's step."""
-    (states, outs, _, owner), (_, _, _, inner), times, (_, level, pending), _, one = lanes
-    h, _, clocks = times
-    z, after, inside, out, found, signs, searched = (
-        one[0][0], one[0][1], one[1], one[3], one[4], one[5], one[6],
-    )  # fmt: skip
-    for k in range(SIZE):
-        z[k], after[k] = states[Z, k * LANES + l], states[AFTER, k * LANES + l]
-        for m in range(3):
-            inside[m, k] = inner[(m * SIZE + k) * LANES + l]
-    p = owner[l]
-    i = (what if what < SIZE else what - SIZE) * LANES + l
-    begin = (states[Z, i] if what < SIZE else outs[0, i]) - level[e, l]
-    end = (states[AFTER, i] if what < SIZE else outs[1, i]) - level[e, l]
-    count = search(
-        what, level[e, l], begin, end, z, after, inside, par[offsets[p] : offsets[p + 1]],
-        one[0][3], out, found, signs, 0, searched,
-    )  # fmt: skip
-    for c in range(count):
-        if pending[e, l] > 0.0 and direction in (0, signs[c]):
-            event_t[p, e] = clocks[HIGH, l] + (clocks[LOW, l] + found[c] * h[l])
-            pending[e, l] = 0.0
-
-
-@lean
-def lane_over(most_steps, flags, tallies):
-    """Mark the lanes that have come to an end; whether there are any."""
-    for l in range(LANES):
-        over = flags[LAST, l] if flags[OK, l] > 0.0 else 0.0
-        over = 1.0 if tallies[1, l] >= most_steps else over
-        over = 1.0 if tallies[3, l] > REJECTIONS else over
-        flags[LOOK, l] = over if flags[OK, l] >= 0.0 else 0.0
-    return any_of(flags[LOOK]) > 0.0
-
-
-@lean
-def lane_end(l, results, lanes):
-    """Write down the point of lane l, and free the lane."""
-    (states, outs, _, owner), _, (_, _, clocks), (flags, _, _), tallies, _ = lanes
-    _, final, final_values, counts, status, reached = results
-    p = owner[l]
-    for k in range(SIZE):
-        final[p, k] = states[Z, k * LANES + l]
-    for k in range(VALUES):
-        final_values[p, k] = outs[0, k * LANES + l]
-    tried = int(tallies[0, l])
-    counts[p, STEPS], counts[p, REJECTED] = int(tallies[1, l]), int(tallies[2, l])
-    counts[p, JAC], counts[p, RHS] = tried, 1 + 8 * tried
-    status[p], reached[p] = DONE, clocks[END, l]
-    if tallies[3, l] > REJECTIONS:
-        status[p], reached[p] = STUCK, clocks[HIGH, l]
-    elif not (flags[OK, l] > 0.0 and flags[LAST, l] > 0.0):
-        status[p], reached[p] = TOO_MANY, clocks[HIGH, l]
-    owner[l], flags[OK, l] = -1, -1.0
-
-
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=True, no_cfunc_wrapper=True)
-def march_lanes(points, starts, par, offsets, events, limits, results):
+def march_lanes(points, starts, par, offsets, watching, limits, results):
     """Integrate `points` of an ensemble, LANES at a time; see `kernel.march_points`."""
-    lanes = make_lanes(len(events[0]))
-    (states, outs, _, _), _, (h, _, clocks), (flags, _, _), tallies, _ = lanes
+    watch, levels, of_start, directions, from_start = watching
+    t_ends, rtol, atol, most_steps = limits
+    event_t, final, final_values, counts, status, reached = results
+    events = len(watch)
+    z, after, base, right = np.zeros(WIDE), np.zeros(WIDE), np.zeros(WIDE), np.zeros(WIDE)
+    rate, rate_after, middle = np.zeros(WIDE), np.zeros(WIDE), np.zeros(WIDE)
+    jacobian, matrix = np.zeros(SIZE * WIDE), np.zeros(SIZE * WIDE)
+    stages, inner = np.zeros(8 * WIDE), np.zeros(3 * WIDE)
+    given = np.ones(max(PARAMETERS, 1) * LANES)
+    before, out, spare = (
+        np.zeros(VALUES * LANES), np.zeros(VALUES * LANES), np.zeros(VALUES * LANES),
+    )  # fmt: skip
+    h, inverse, steps, errors = np.ones(LANES), np.ones(WIDE), np.ones(LANES), np.zeros(LANES)
+    high, low, ends, ok = np.zeros(LANES), np.zeros(LANES), np.ones(LANES), np.zeros(LANES)
+    last, look = np.zeros(LANES), np.zeros(LANES)
+    level, pending = np.zeros((events, LANES)), np.zeros((events, LANES))
+    wanted = np.zeros(LANES)
+    owner = np.full(LANES, -1)
+    # Per lane: attempts, accepted steps, rejections, and rejections in a row.
+    tried, taken, refused, row = (
+        np.zeros(LANES), np.zeros(LANES), np.zeros(LANES), np.zeros(LANES),
+    )  # fmt: skip
+    # One lane's own numbers, for what is done one at a time.
+    one, one_after, one_rate, one_state = (
+        np.empty(SIZE), np.empty(SIZE), np.empty(SIZE), np.empty(SIZE),
+    )  # fmt: skip
+    one_inner, one_matrix = np.empty((3, SIZE)), np.empty((SIZE, SIZE))
+    one_out = np.empty(VALUES + SIZE)
+    found, signs = np.empty(MOST), np.empty(MOST, np.int64)
+    searched = np.empty((7, 2 * DEEPEST))
+
     waiting, active, free = 0, 0, True
     for l in range(LANES):
-        flags[OK, l] = -1.0  # to be filled
+        ok[l] = -1.0  # to be filled
     while True:
         # Lanes that are free take the next point.
         for l in range(LANES if free else 0):
-            while flags[OK, l] < 0.0 and waiting < len(points):
+            while ok[l] < 0.0 and waiting < len(points):
                 p = points[waiting]
                 waiting += 1
                 own = par[offsets[p] : offsets[p + 1]]
-                active += lane_begin(l, p, starts, own, events, limits, results, lanes)
+                one[:] = starts[p]
+                rate_into(one, own, one_out, one_rate)
+                jacobian_into(one, own, one_matrix)
+                usable = True
+                for k in range(VALUES):
+                    usable = usable and math.isfinite(one_out[k])
+                for k in range(SIZE):
+                    usable = usable and math.isfinite(one_rate[k])
+                for e in range(events):
+                    what = watch[e]
+                    now = one[what] if what < SIZE else one_out[what - SIZE]
+                    level[e, l] = levels[e] * now if of_start[e] else levels[e]
+                    event_t[p, e] = math.nan
+                    pending[e, l] = 1.0
+                    there = from_start[e] and directions[e] >= 0 and not of_start[e]
+                    if there and now >= level[e, l]:
+                        event_t[p, e], pending[e, l] = 0.0, 0.0
+                if not usable:
+                    final[p], reached[p], status[p] = one, 0.0, NOT_FINITE
+                    final_values[p] = one_out[:VALUES]
+                    continue
+                for k in range(SIZE):
+                    z[k * LANES + l], rate[k * LANES + l] = one[k], one_rate[k]
+                for k in range(VALUES):
+                    before[k * LANES + l] = one_out[k]
+                for k in range(PARAMETERS):
+                    given[k * LANES + l] = own[k]
+                high[l], low[l], ends[l] = 0.0, 0.0, t_ends[p]
+                steps[l] = first_step(one_rate, one_matrix, one, rtol, atol, t_ends[p])
+                owner[l], ok[l] = p, 0.0
+                tried[l] = taken[l] = refused[l] = row[l] = 0.0
+                active += 1
         if active == 0:
             return
-        lane_attempt(limits[1], limits[2], lanes)
-        lane_crossings(events[0], events[3], results[0], par, offsets, lanes)
-        lane_accept(flags[OK], states[Z], states[AFTER], states[RATE], states[5], outs[0], outs[1])
-        lane_clock(flags[OK], h, clocks[HIGH], clocks[LOW])
-        free = lane_over(limits[3], flags, tallies)
+
+        # One attempt of every lane.
+        for l in range(LANES):
+            remaining = (ends[l] - high[l]) - low[l]
+            last[l] = 1.0 if 1.001 * steps[l] >= remaining else 0.0
+            h[l] = remaining if 1.001 * steps[l] >= remaining else steps[l]
+            inverse[l] = 1.0 / h[l]
+        for k in range(LANES, WIDE):
+            inverse[k] = inverse[k - LANES]
+        lane_jacobian(z, given, jacobian)
+        lane_factor(jacobian, inverse, matrix)
+        for k in range(WIDE):
+            stages[k] = rate[k]
+        lane_solve(matrix, stages[:WIDE])
+        for s in range(1, 8):
+            lane_stage(s, z, inverse, stages, base, right)
+            now = stages[s * WIDE : (s + 1) * WIDE]
+            lane_rate(base, given, spare, now)
+            for k in range(WIDE):
+                now[k] += right[k]
+            lane_solve(matrix, now)
+        for k in range(WIDE):
+            after[k] = base[k] + stages[7 * WIDE + k]
+        lane_rate(after, given, out, rate_after)
+        lane_errors(z, after, stages, rate_after, out, rtol, atol, errors)
+        lane_steps(h, errors, steps)
+        lane_judge(errors, ok, last, tried, taken, refused, row)
+
+        # Crossings: all lanes are sifted at once, the few that may cross are searched one by one.
+        coordinates_wanted, values_wanted = 0.0, 0.0
+        for e in range(events):
+            for l in range(LANES):
+                wanted[l] = pending[e, l] * max(ok[l], 0.0)
+            if watch[e] >= SIZE:
+                values_wanted += any_of(wanted)
+            else:
+                coordinates_wanted += any_of(wanted)
+        if values_wanted + coordinates_wanted > 0.0:
+            lane_dense(stages, inner)
+        if values_wanted > 0.0:
+            lane_middle(z, after, inner, middle)
+            lane_values(middle, given, spare)
+        for e in range(events):
+            what = watch[e]
+            for l in range(LANES):
+                wanted[l] = pending[e, l] * max(ok[l], 0.0)
+            if any_of(wanted) == 0.0:
+                continue
+            if what < SIZE:
+                lane_out_of_reach(what, level[e], z, after, inner, wanted, look)
+            else:
+                lane_remote(what - SIZE, level[e], before, out, spare, wanted, look)
+            for l in range(LANES if any_of(look) > 0.0 else 0):
+                if look[l] > 0.0:
+                    for k in range(SIZE):
+                        one[k], one_after[k] = z[k * LANES + l], after[k * LANES + l]
+                        for m in range(3):
+                            one_inner[m, k] = inner[(m * SIZE + k) * LANES + l]
+                    p = owner[l]
+                    i = (what if what < SIZE else what - SIZE) * LANES + l
+                    begin = (z[i] if what < SIZE else before[i]) - level[e, l]
+                    end = (after[i] if what < SIZE else out[i]) - level[e, l]
+                    count = search(
+                        what, level[e, l], begin, end, one, one_after, one_inner,
+                        par[offsets[p] : offsets[p + 1]], one_state, one_out, found, signs, 0,
+                        searched,
+                    )  # fmt: skip
+                    for c in range(count):
+                        if pending[e, l] > 0.0 and directions[e] in (0, signs[c]):
+                            event_t[p, e] = high[l] + (low[l] + found[c] * h[l])
+                            pending[e, l] = 0.0
+
+        lane_accept(ok, z, after, rate, rate_after, before, out)
+        lane_clock(ok, h, high, low)
+        for l in range(LANES):
+            over = last[l] if ok[l] > 0.0 else 0.0
+            over = 1.0 if taken[l] >= most_steps else over
+            over = 1.0 if row[l] > REJECTIONS else over
+            look[l] = over if ok[l] >= 0.0 else 0.0
+        free = any_of(look) > 0.0
         for l in range(LANES if free else 0):
-            if flags[LOOK, l] > 0.0:
-                lane_end(l, results, lanes)
-                active -= 1
+            if look[l] == 0.0:
+                continue
+            p = owner[l]
+            for k in range(SIZE):
+                final[p, k] = z[k * LANES + l]
+            for k in range(VALUES):
+                final_values[p, k] = before[k * LANES + l]
+            counts[p, STEPS], counts[p, REJECTED] = int(taken[l]), int(refused[l])
+            counts[p, JAC], counts[p, RHS] = int(tried[l]), 1 + 8 * int(tried[l])
+            status[p], reached[p] = DONE, ends[l]
+            if row[l] > REJECTIONS:
+                status[p], reached[p] = STUCK, high[l]
+            elif not (ok[l] > 0.0 and last[l] > 0.0):
+                status[p], reached[p] = TOO_MANY, high[l]
+            owner[l], ok[l] = -1, -1.0
+            active -= 1
